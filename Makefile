@@ -1,0 +1,76 @@
+# Needs only Python >= 3.11 with pip, and make. Everything else goes into .venv.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$p && break; done)
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+EXTRAS := jax,tuner,plot,log,demo,test
+
+# On Linux PCs the build without CUDA: the same code, half the download.
+ifeq ($(shell uname -sm),Linux x86_64)
+TENSORFLOW ?= tensorflow-cpu>=2.21
+else
+TENSORFLOW ?= tensorflow>=2.21
+endif
+
+# What `make demo` and `make speed` run on; the tests run on both.
+KERAS_BACKEND ?= jax
+BACKENDS := jax tensorflow
+PYTEST := $(RUN) -m pytest -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint suite suite-all speed clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+	awk -F ':.*## ' '{ split($$1, t, ":"); printf "  make %-9s %s\n", t[1], $$2 }'
+
+install: $(STAMP) ## Make .venv with everything the demo and the tests need.
+
+# Where Python comes without ensurepip, its own pip fills the environment.
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "hypergrad needs Python >= 3.11 and found none." \
+	"Install one, or name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV) && \
+	$(PYTHON) -m venv --without-pip $(VENV) && \
+	$(PYTHON) -m pip --python $(RUN) install --quiet pip; }
+	@echo "Installing into $(VENV) (once, some minutes) ..."
+	@$(RUN) -m pip install --quiet --editable ".[$(EXTRAS)]" "$(TENSORFLOW)"
+	@touch $@
+
+demo: $(STAMP) ## Tune a model on the digits: a table and a picture.
+	@KERAS_BACKEND=$(KERAS_BACKEND) $(RUN) benchmarks/demo/run.py
+
+test: lint suite ## Linter, type checker, and the suite once per backend.
+
+test-all: lint suite-all ## The same with the slow tests.
+
+lint: $(STAMP)
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+# The float64 session holds all tests but those marked float32; each is left out of
+# the session of the other precision. The first failing session ends the run.
+suite suite-all: SLOW = and not slow
+suite-all: SLOW =
+suite suite-all: $(STAMP)
+	@set -e; for backend in $(BACKENDS); do \
+	  export KERAS_BACKEND=$$backend; \
+	  echo "== $$backend, float64"; \
+	  HYPERGRAD_TEST_FLOATX=float64 $(PYTEST) -m "not float32 $(SLOW)"; \
+	  echo "== $$backend, float32"; \
+	  HYPERGRAD_TEST_FLOATX=float32 $(PYTEST) -m "float32 $(SLOW)"; \
+	done
+
+speed: $(STAMP) ## Ratios against plain training, on both backends.
+	@set -e; for backend in $(BACKENDS); do \
+	  KERAS_BACKEND=$$backend $(RUN) benchmarks/speed/run.py; \
+	done
+
+clean: ## Remove .venv, caches and what programs wrote to out/.
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

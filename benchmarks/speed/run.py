@@ -1,0 +1,189 @@
+"""Time and memory of a hypergradient, as ratios to plain training in one process.
+
+    KERAS_BACKEND=jax python benchmarks/speed/run.py
+    KERAS_BACKEND=tensorflow python benchmarks/speed/run.py --models mlp --fit
+
+Timings of the variants are interleaved and their medians divided, so that a busy
+machine slows all of them alike. Memory is the growth of a child process' largest
+resident size over that of the same process after plain training.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import models  # noqa: E402
+
+import hypergrad as hg  # noqa: E402
+from hypergrad import backend, unroll  # noqa: E402
+
+
+def problem_of(case: models.Case, num_steps: int | None = None) -> hg.Problem:
+    return hg.Problem.from_model(
+        case.model,
+        case.x,
+        case.y,
+        validation_data=(case.x[:512], case.y[:512]),
+        steps=num_steps or case.num_steps,
+        batch_size=case.batch_size,
+        hyperparameters=models.THREE,
+    )
+
+
+def plain(problem: hg.Problem) -> None:
+    """T steps of compiled training in one program, and nothing else."""
+    bound = unroll.on_host(problem.bound(problem.values()))
+    state = unroll.initial_state(problem, bound)
+    segments = unroll.plan(problem, problem.num_steps)
+    *_, (_, end, _) = unroll.forward(problem, state, bound, segments)
+    backend.synchronize(end)
+
+
+def timed(variants: dict[str, Callable[[], object]], repeats: int) -> dict:
+    """Seconds of each variant: first call, and all of the interleaved later ones."""
+    first, rest = {}, {name: [] for name in variants}
+    for name, variant in variants.items():
+        first[name] = _seconds(variant)
+    for _ in range(repeats):
+        for name, variant in variants.items():
+            rest[name].append(_seconds(variant))
+    return {n: {"first": first[n], "seconds": rest[n]} for n in variants}
+
+
+def _seconds(variant: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    variant()
+    return time.perf_counter() - start
+
+
+def fit_variants(case: models.Case) -> dict[str, Callable[[], object]]:
+    """``model.fit`` over the same number of steps, and with 20 steps an execution."""
+    epochs = case.num_steps * case.batch_size // len(case.x)
+
+    def fit(model):
+        model.fit(case.x, case.y, batch_size=case.batch_size, epochs=epochs, verbose=0)
+
+    clone = keras.models.clone_model(case.model)
+    models._compiled(clone)
+    several = keras.models.clone_model(case.model)
+    several.compile(
+        optimizer=keras.optimizers.Adam(1e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps_per_execution=20,
+    )
+    return {
+        "model.fit": lambda: fit(clone),
+        "model.fit, steps_per_execution=20": lambda: fit(several),
+    }
+
+
+def measure(name: str, repeats: int, fit: bool, num_steps: int | None) -> dict:
+    case = models.MODELS[name]()
+    if num_steps:
+        case = case._replace(num_steps=num_steps)
+    problem = problem_of(case)
+    variants = {
+        "plain": lambda: plain(problem),
+        "Reverse()": lambda: hg.hypergradient(problem),
+        'Reverse("all")': lambda: hg.hypergradient(problem, method=hg.Reverse("all")),
+    }
+    if fit:
+        variants |= fit_variants(case)
+    return timed(variants, repeats)
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def child_memory(name: str, checkpoints: str | None, num_steps: int) -> dict:
+    """Growth of the largest resident size over plain training, in this process."""
+    case = models.MODELS[name]()._replace(num_steps=num_steps)
+    problem = problem_of(case)
+    plain(problem)
+    plain(problem)
+    before = peak_bytes()
+    hg.hypergradient(problem, method=hg.Reverse(checkpoints))
+    after_first = peak_bytes()
+    hg.hypergradient(problem, method=hg.Reverse(checkpoints))
+    state = unroll.initial_state(problem, problem.bound(problem.values()))
+    leaves = keras.tree.flatten(state)
+    size = sum(int(backend.to_numpy(leaf).nbytes) for leaf in leaves)
+    gradient = sum(int(backend.to_numpy(w).nbytes) for w in state.weights)
+    return {
+        "peak": peak_bytes() - before,
+        "peak_first": after_first - before,
+        "state": size,
+        "gradient": gradient,
+    }
+
+
+def memory(name: str, checkpoints: str | None, num_steps: int) -> dict:
+    command = [sys.executable, __file__, "--child", name, str(checkpoints)]
+    out = subprocess.run(
+        [*command, "--steps", str(num_steps)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def report(name: str, times: dict) -> None:
+    medians = {n: statistics.median(t["seconds"]) for n, t in times.items()}
+    for variant, t in times.items():
+        spread = f"{min(t['seconds']):.3f}-{max(t['seconds']):.3f}"
+        ratio = medians[variant] / medians["plain"]
+        print(
+            f"| {name} | {backend.name} | {variant} | {medians[variant]:.3f} | "
+            f"{spread} | {ratio:.2f} | {t['first']:.1f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="*", default=list(models.MODELS))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--fit", action="store_true", help="also time model.fit")
+    parser.add_argument("--memory", action="store_true", help="also measure memory")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        name, checkpoints = options.child
+        given = None if checkpoints == "None" else checkpoints
+        print(json.dumps(child_memory(name, given, options.steps)))
+        return
+    print("| model | backend | variant | median s | min-max s | ratio | first call s |")
+    print("|---|---|---|---|---|---|---|")
+    for name in options.models:
+        report(name, measure(name, options.repeats, options.fit, options.steps))
+    if options.memory:
+        print(
+            "| model | backend | method | T | peak MB above plain | T (state + g) MB |"
+        )
+        print("|---|---|---|---|---|---|")
+        for checkpoints in (None, "all"):
+            steps = options.steps or 200
+            m = memory("mlp", checkpoints, steps)
+            everything = steps * (m["state"] + m["gradient"]) / 1e6
+            print(
+                f"| mlp | {backend.name} | Reverse({checkpoints!r}) | {steps} | "
+                f"{m['peak'] / 1e6:.0f} | {everything:.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Gradient-based hyperparameter optimisation of Keras 3 models."""
+
+from hypergrad import callbacks
+from hypergrad._hypergradient import Hypergradient, hypergradient
+from hypergrad._search import search
+from hypergrad._tune import tune
+from hypergrad.backend import grad, value_and_grad
+from hypergrad.methods import Reverse
+from hypergrad.outer import Budget
+from hypergrad.problem import PerExample, PerStep, Problem, TrainState
+from hypergrad.result import Result
+from hypergrad.space import Float, PerTarget
+from hypergrad.status import NonFiniteError, Status
+from hypergrad.targets import tunables
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "Float",
+    "Hypergradient",
+    "NonFiniteError",
+    "PerExample",
+    "PerStep",
+    "PerTarget",
+    "Problem",
+    "Result",
+    "Reverse",
+    "Status",
+    "TrainState",
+    "callbacks",
+    "grad",
+    "hypergradient",
+    "search",
+    "tunables",
+    "tune",
+    "value_and_grad",
+]

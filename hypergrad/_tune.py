@@ -1,0 +1,321 @@
+"""The other verb: descend the hypergradient, safely, from any start."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypergrad.callbacks import Callback, EarlyStopping, ProgressBar
+from hypergrad.methods import AbstractMethod, Reverse
+from hypergrad.outer import checkpoint
+from hypergrad.outer.budget import Budget
+from hypergrad.outer.descent import Descent, Place, interior
+from hypergrad.outer.ending import result_of
+from hypergrad.outer.entry import problem_of, start_of
+from hypergrad.outer.held_out import held_out_problem
+from hypergrad.outer.keras_steps import KerasSteps, steps_of
+from hypergrad.outer.safeguard import TakeBack
+from hypergrad.outer.screening import Screening
+from hypergrad.outer.steps import AbstractSteps
+from hypergrad.outer.study import Scored, Study
+from hypergrad.problem import Problem
+from hypergrad.result import Result, files
+from hypergrad.result.result import Origin
+
+OUTER_STEPS = 20
+UNLIMITED = 10**9
+SCREENING_PART = 0.3
+"""The default screening takes at most this part of a budget in runs."""
+
+
+def tune(
+    model_or_problem: Any,
+    x: Any = None,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    outer_steps: int | None = None,
+    optimizer: Any = None,
+    method: AbstractMethod | None = None,
+    seed: int = 0,
+    directory: Any = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: int | str = "auto",
+    screening: Any = "default",
+    safeguard: Any = "default",
+    budget: Any = None,
+    test_data: Any = None,
+    patience: int | None = None,
+    **fit_options: Any,
+) -> Result:
+    """Tunes hyperparameters by gradient descent on the validation loss E.
+
+    The user's start is run first, then a few points spread over the space; the descent
+    begins at the best of them. Each outer step moves every hyperparameter against the
+    sign of its slope, by a distance on its own sampling scale that is learned on the
+    way and never exceeds a decade. A step that makes E worse, or not finite, is taken
+    back and tried shorter. The best values that were seen are returned.
+
+    Args:
+        model_or_problem: compiled ``keras.Model``, only read, or a `Problem`.
+        x, y, sample_weight: with a model: the training data, as in ``fit``.
+        outer_steps: int, updates of the values, kept or taken back; None: 20, or no
+            limit where ``budget`` limits runs or seconds.
+        optimizer: a Keras optimizer, or on JAX an optax transformation, applied to the
+            unconstrained values instead of the steps above; screening and safeguard
+            stay. None: `hypergrad.outer.steps.SignSteps()`.
+        method: how hypergradients are computed; None: ``Reverse()``.
+        seed: int, of the batch order (with a model) and the screening.
+        directory: folder where every outer step is kept. A killed tune that is started
+            again goes on from there to the same numbers; a finished one is not run
+            again, its result is returned.
+        callbacks: sequence of `hypergrad.callbacks.Callback`.
+        verbose: "auto": a progress bar on a terminal, else a line for each outer step;
+            0: nothing; 1: the bar; 2: the lines.
+        screening: `Screening`, or None: the descent begins at the user's start.
+        safeguard: `TakeBack`, or None: every step is kept.
+        budget: number of runs, or `Budget`; never exceeded.
+        test_data: tuple (x, y) or (x, y, sample_weight), scored once at the end.
+        patience: int, ends after as many outer steps without a better E.
+        **fit_options: with a model: the keywords of `Problem.from_model`, among them
+            ``validation_data``, ``hyperparameters``, ``epochs`` and ``batch_size``.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        ValueError, TypeError: what cannot be tuned, before anything is trained.
+
+    Cost: a run for the start and for each point of the screening; for each outer step
+        a run, and a sweep (``method.runs − 1`` runs) unless the step before was taken
+        back.
+
+    Example:
+        >>> result = hg.tune(
+        ...     model, x, y, validation_data=(x_val, y_val), epochs=3, batch_size=64,
+        ...     hyperparameters=["optimizer.learning_rate", "optimizer.beta_1"])
+        >>> print(result.summary())
+
+    References: Riedmiller & Braun 1993 (Rprop) for the steps; Maclaurin et al. 2015,
+        arXiv:1502.03492, for the hypergradient.
+    """
+    limits = Budget.of(budget)
+    number = _outer_steps(outer_steps, limits)
+    steps = steps_of(optimizer)
+    screening = _screening(screening, limits)
+    guard = _safeguard(safeguard)
+    method = Reverse() if method is None else method
+    folder = None if directory is None else files.writable(directory)
+    data = (x, y, sample_weight)
+    problem = problem_of(model_or_problem, data, seed, fit_options)
+    method.check(problem)
+    test = None if test_data is None else held_out_problem(problem, test_data)
+    told = [*_told(verbose, patience), *callbacks]
+    study = Study(problem, method, limits, told)
+    descent = Descent(study, steps, guard, number, seed)
+    tuning = _Tuning(study, descent, screening, seed)
+    if folder is not None:
+        settings = {
+            "seed": seed,
+            "method": method,
+            "optimizer": _optimizer_text(optimizer),
+            "screening": screening,
+            "safeguard": guard,
+            "outer_steps": number,
+            "budget": limits,
+        }
+        marks = checkpoint.fingerprint(problem, settings)
+        stored = _stored_content(folder, marks)
+        if stored is not None and stored["finished"]:
+            return _stored_result(folder, problem, study)
+        tuning.keep_in(folder, marks, stored)
+    return tuning.result(test)
+
+
+class _Tuning:
+    """A tune from the start to its result."""
+
+    def __init__(
+        self, study: Study, descent: Descent, screening: Screening | None, seed: int
+    ):
+        self.study = study
+        self.descent = descent
+        self.screening = screening
+        self.seed = seed
+        self.folder: Path | None = None
+        self.marks: dict[str, str] = {}
+        self.place: Place | None = None
+
+    def keep_in(self, folder: Path, marks: dict[str, str], stored: Any) -> None:
+        """Saves to a folder from now on, and goes on from what is stored there."""
+        self.folder, self.marks = folder, marks
+        if stored is not None:
+            self.place = checkpoint.load(stored, self.study, self.descent.steps)
+
+    def result(self, test: Problem | None) -> Result:
+        """Runs what is left to run."""
+        study = self.study
+        for callback in study.callbacks:
+            callback.set_stop(study.stop)
+        steps = self.descent.outer_steps
+        study.tell(
+            "on_tune_begin",
+            outer_steps=None if steps >= UNLIMITED else steps,
+            budget=study.budget.runs,
+        )
+        try:
+            here = self._screened()
+            if here is not None:
+                self._descend(here)
+        except KeyboardInterrupt:
+            if study.start is None:
+                raise
+            study.stop("interrupted from the keyboard")
+        result = result_of(study, test)
+        study.tell("on_tune_end", result=result)
+        if self.folder is not None and not study.stopped.startswith("interrupted"):
+            result.save(self.folder)
+            checkpoint.save(self.folder, self.marks, study, self.place, finished=True)
+        return result
+
+    def _screened(self) -> Scored | None:
+        """Runs the start and the screening; where the descent begins, if anywhere."""
+        study = self.study
+        if self.place is not None:
+            return study.remembered(self.place.row)
+        done = len(study.history)
+        runs: list[Scored] = [study.remembered(row) for row in range(done)]
+        for kind, values in self._planned()[done:]:
+            if runs and not study.affords(1.0):
+                break
+            runs.append(study.run(kind, values))
+            self._save()
+        # Nothing descends from a bound: there the slope on the line is zero.
+        first = 1 if "interior" in study.history.columns["kind"] else 0
+        finite = [run for run in runs[first:] if np.isfinite(run.loss)]
+        if not finite:
+            study.stop("no run of the screening ended in finite numbers")
+            return None
+        here = min(finite, key=lambda run: run.loss)
+        self.place = self.descent.place(here)
+        return here
+
+    def _planned(self) -> list[tuple[str, dict[str, np.ndarray]]]:
+        """(kind, values) of the runs before the descent."""
+        problem = self.study.problem
+        start = start_of(problem)
+        plan = [("start", start)]
+        inside = interior(problem.space, start)
+        if inside is not None:
+            plan.append(("interior", inside))
+            self._note_interior(start, inside)
+        if self.screening is not None:
+            base = start if inside is None else inside
+            points = self.screening.points(problem.space, base, self.seed)
+            plan += [("screening", problem.values(point)) for point in points]
+        return plan
+
+    def _note_interior(
+        self, start: dict[str, np.ndarray], inside: dict[str, np.ndarray]
+    ) -> None:
+        for name, value in start.items():
+            moved = value != inside[name]
+            note = (
+                f"{name} starts on its bound, where nothing descends: the descent "
+                f"starts from {inside[name][moved].flat[0]:.4g} instead of "
+                f"{value[moved].flat[0]:g}."
+                if np.any(moved)
+                else None
+            )
+            if note and note not in self.study.notes:
+                self.study.notes.append(note)
+
+    def _descend(self, here: Scored | None) -> None:
+        assert self.place is not None
+        while here is not None:
+            here = self.descent.advance(self.place, here)
+            self._save()
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            checkpoint.save(self.folder, self.marks, self.study, self.place)
+
+
+def _outer_steps(outer_steps: Any, limits: Budget) -> int:
+    if outer_steps is None:
+        limited = limits.runs is not None or limits.seconds is not None
+        outer_steps = UNLIMITED if limited else OUTER_STEPS
+    whole = isinstance(outer_steps, (int, np.integer))
+    if not whole or isinstance(outer_steps, bool) or outer_steps < 0:
+        raise ValueError(
+            "`outer_steps` must be an integer of at least 0. Received: "
+            f"{outer_steps!r}."
+        )
+    return int(min(outer_steps, limits.outer_steps or UNLIMITED))
+
+
+def _screening(screening: Any, limits: Budget) -> Screening | None:
+    if isinstance(screening, str) and screening == "default":
+        runs = Screening().runs
+        if limits.runs is not None:
+            runs = min(runs, max(0, int(SCREENING_PART * limits.runs) - 1))
+        return Screening(runs)
+    if screening is None or isinstance(screening, Screening):
+        return screening
+    raise TypeError(
+        "`screening` must be a Screening(runs=…) of hypergrad.outer, or None for none. "
+        f"Received: {screening!r}."
+    )
+
+
+def _safeguard(safeguard: Any) -> TakeBack | None:
+    if isinstance(safeguard, str) and safeguard == "default":
+        return TakeBack()
+    if safeguard is None or isinstance(safeguard, TakeBack):
+        return safeguard
+    raise TypeError(
+        "`safeguard` must be a TakeBack(…) of hypergrad.outer, or None for none. "
+        f"Received: {safeguard!r}."
+    )
+
+
+def _told(verbose: Any, patience: int | None) -> list[Callback]:
+    told: list[Callback] = []
+    if verbose not in (0, False):
+        told.append(ProgressBar(1 if verbose is True else verbose))
+    if patience is not None:
+        told.append(EarlyStopping(patience))
+    return told
+
+
+def _optimizer_text(optimizer: Any) -> str:
+    steps = steps_of(optimizer)
+    if isinstance(steps, KerasSteps):
+        config = dict(optimizer.get_config())
+        config.pop("name", None)
+        return f"{type(optimizer).__name__} {config}"
+    return (
+        repr(steps) if isinstance(optimizer, (AbstractSteps, type(None))) else "optax"
+    )
+
+
+def _stored_content(folder: Path, marks: dict[str, str]) -> Any:
+    """What a folder holds of this tune; None where it holds none."""
+    if not (folder / f"{checkpoint.FILE}.json").exists():
+        return None
+    stored = files.read(folder, checkpoint.FILE)
+    checkpoint.refuse_other(folder, stored["fingerprint"], marks, stored["finished"])
+    return stored
+
+
+def _stored_result(folder: Path, problem: Problem, study: Study) -> Result:
+    stored = Result.load(folder)
+    if stored.has_model_file or problem.keras is None:
+        return stored
+    values = problem.values(stored.values)
+    return dataclasses.replace(
+        stored,
+        origin=Origin(problem, lambda: study.method.run(problem, values).final),
+    )

@@ -1,0 +1,122 @@
+"""What every backend must offer, with JAX's semantics.
+
+``jax.py`` and ``tensorflow.py`` define exactly the functions in `NAMES`, with the
+signatures and meanings written here; ``tests/contract/test_backend.py`` holds both to
+it. A *tree* is anything that ``keras.tree`` flattens; a *leaf* is an array.
+
+Inexact leaves (float16, bfloat16, float32, float64) are differentiated. All others
+(integers, booleans, seeds, counters) are carried: as cotangent or tangent they have
+zeros of their own dtype, and whatever is passed for them is ignored.
+
+===================  ==================================================================
+``jit``              ``jit(fn, *, xla=None, donate=())``: compiles ``fn`` of trees of
+                     arrays; one trace per combination of shapes and dtypes, counted in
+                     ``.traces``. ``donate``: positions whose memory may be reused.
+                     ``xla``: TensorFlow only, whether to compile with XLA.
+``tracing``          context manager: repairs and settings that hold while user code is
+                     traced, and leaves the process as it was. `jit` enters it.
+``vjp``              ``vjp(fn, *primals) -> (out, pullback)``; ``pullback(cotangent)``
+                     is a tuple of trees like ``primals``. May be called repeatedly.
+``jvp``              ``jvp(fn, primals, tangents) -> (out, tangent)``.
+``value_and_grad``   ``value_and_grad(fn, has_aux=False)``: with respect to the first
+                     argument of a scalar ``fn``.
+``grad``             the same without the value.
+``fori_loop``        ``fori_loop(n, body, carry)``: ``carry = body(i, carry)`` for
+                     ``i`` in ``0 … n-1``; ``n`` may be traced. Not differentiated.
+``scan``             ``scan(f, carry, xs) -> (carry, ys)`` over the leading axis.
+``checkpoint``       ``checkpoint(fn)``: recomputes ``fn`` when it is differentiated.
+``buffer``           ``buffer(capacity, like, room=())``: place for ``capacity`` trees
+                     like ``like``, carried through ``fori_loop``, in that room.
+``room``             ``room(capacity, like)``: memory for a buffer, made outside of
+                     `jit`, passed as a donated argument and returned, so that every
+                     call writes to the same pages; () where that gains nothing.
+``room_of``          ``room_of(buf)``: a filled buffer as room for the next; or ().
+``buffer_write``     ``buffer_write(buf, i, tree) -> buf``.
+``buffer_read``      ``buffer_read(buf, i, like) -> tree`` shaped like ``like``.
+``buffer_stack``     ``buffer_stack(buf, like) -> tree`` of arrays (capacity, …); all
+                     entries that were not written are zeros.
+``is_inexact``       whether a leaf is differentiated.
+``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
+``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
+``convert``          ``convert(x, dtype=None)``: an array of this backend.
+``snapshot``         ``snapshot(variable)``: the value of a Keras variable, a copy.
+``to_numpy``         ``to_numpy(tree)``: NumPy arrays, waits for them.
+``synchronize``      waits until every leaf of a tree is computed.
+===================  ==================================================================
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+NAMES = (
+    "add",
+    "buffer",
+    "buffer_read",
+    "buffer_stack",
+    "buffer_write",
+    "checkpoint",
+    "convert",
+    "fori_loop",
+    "grad",
+    "is_inexact",
+    "jit",
+    "jvp",
+    "room",
+    "room_of",
+    "scan",
+    "snapshot",
+    "synchronize",
+    "to_numpy",
+    "tracing",
+    "value_and_grad",
+    "vjp",
+    "zeros_like",
+)
+
+
+class Traces:
+    """Counts how often compiled functions were traced.
+
+    ``Traces.total`` is the count in this process; each jitted function has its own in
+    ``.traces``. A trace is what a compilation starts with, so an unchanged total means
+    that nothing was compiled.
+    """
+
+    total = 0
+
+
+class Compiled:
+    """A function that is compiled when called, and counts how often it was traced.
+
+    Args:
+        fn: function of trees of arrays.
+        tracing: makes the context in which it is traced.
+        compiled_by: function, function → compiled function.
+    """
+
+    def __init__(
+        self,
+        fn: Callable,
+        tracing: Callable[[], AbstractContextManager[None]],
+        compiled_by: Callable[[Callable], Callable],
+    ):
+        self.traces = 0
+
+        def traced(*args: Any) -> Any:
+            self.traces += 1
+            Traces.total += 1
+            with tracing():
+                return fn(*args)
+
+        self._call = compiled_by(traced)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+
+class CotangentPair(NamedTuple):
+    """An output and the function that pulls cotangents back through it."""
+
+    out: Any
+    pullback: Any

@@ -1,0 +1,196 @@
+"""The contract on JAX."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from keras import tree
+
+from hypergrad.backend._patches import keras_traceback_filtering_off
+from hypergrad.backend.contract import Compiled, CotangentPair
+
+if keras.config.floatx() == "float64":
+    # Keras sets neither of the two: without the first its variables only claim to be
+    # float64, without the second `keras.ops.tanh` of a float64 array is float32.
+    from keras.src.backend.common import dtypes as _keras_dtypes
+
+    jax.config.update("jax_enable_x64", True)
+    _keras_dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    for _function in vars(_keras_dtypes).values():
+        if hasattr(_function, "cache_clear"):
+            _function.cache_clear()
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    with keras_traceback_filtering_off():
+        yield
+
+
+def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compiled:
+    del xla  # always
+    return Compiled(fn, tracing, lambda f: jax.jit(f, donate_argnums=donate))
+
+
+def is_inexact(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def _split(value: Any) -> tuple[list, Callable[..., Any]]:
+    """Splits off the inexact leaves; the second result puts others in their place."""
+    leaves = tree.flatten(value)
+    inexact = [is_inexact(leaf) for leaf in leaves]
+
+    def merge(new: list, fixed: list | None = None) -> Any:
+        new_leaves = iter(new)
+        rest = leaves if fixed is None else fixed
+        return tree.pack_sequence_as(
+            value, [next(new_leaves) if d else r for d, r in zip(inexact, rest)]
+        )
+
+    return [leaf for leaf, d in zip(leaves, inexact) if d], merge
+
+
+def _integer_zeros(value: Any) -> list:
+    return [
+        None if is_inexact(leaf) else jnp.zeros_like(leaf)
+        for leaf in tree.flatten(value)
+    ]
+
+
+def vjp(fn: Callable, *primals: Any) -> CotangentPair:
+    differentiated, merge = _split(primals)
+
+    def inexact_part(leaves):
+        out = fn(*merge(leaves))
+        return _split(out)[0], out
+
+    _, pull, out = jax.vjp(inexact_part, differentiated, has_aux=True)
+
+    def pullback(cotangent):
+        leaves = [
+            jnp.asarray(c, o.dtype)
+            for c, o in zip(tree.flatten(cotangent), tree.flatten(out))
+            if is_inexact(o)
+        ]
+        return merge(pull(leaves)[0], _integer_zeros(primals))
+
+    return CotangentPair(out, pullback)
+
+
+def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    differentiated, merge = _split(tuple(primals))
+    flat_tangents = [
+        t
+        for p, t in zip(tree.flatten(tuple(primals)), tree.flatten(tuple(tangents)))
+        if is_inexact(p)
+    ]
+
+    def inexact_part(leaves):
+        out = fn(*merge(leaves))
+        return _split(out)[0], out
+
+    _, out_tangents, out = jax.jvp(
+        inexact_part, (differentiated,), (flat_tangents,), has_aux=True
+    )
+    return out, _split(out)[1](out_tangents, _integer_zeros(out))
+
+
+def value_and_grad(fn: Callable, has_aux: bool = False) -> Callable:
+    """Function ``(x, *args) -> (fn(x, *args), ∂fn/∂x)`` of a scalar ``fn``.
+
+    With ``has_aux``, ``fn`` returns (scalar, anything), which stands for the value.
+    ``x`` is a tree; leaves that are no floats have zeros for a derivative.
+    """
+
+    def call(first, *args):
+        leaves, merge = _split(first)
+        value, gradient = jax.value_and_grad(
+            lambda leaves: fn(merge(leaves), *args), has_aux=has_aux
+        )(leaves)
+        return value, merge(gradient, _integer_zeros(first))
+
+    return call
+
+
+def grad(fn: Callable, has_aux: bool = False) -> Callable:
+    """Function ``(x, *args) -> ∂fn/∂x``; with ``has_aux`` (∂fn/∂x, anything)."""
+
+    def call(*args):
+        value, gradient = value_and_grad(fn, has_aux)(*args)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return call
+
+
+def fori_loop(n: Any, body: Callable, carry: Any) -> Any:
+    return jax.lax.fori_loop(0, n, body, carry)
+
+
+def scan(f: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+    return jax.lax.scan(f, carry, xs)
+
+
+checkpoint = jax.checkpoint
+
+
+def room(capacity: int, like: Any) -> Any:
+    return buffer(capacity, like)
+
+
+def room_of(buf: Any) -> Any:
+    return buf
+
+
+def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
+    if tree.flatten(room):
+        return room
+    return tree.map_structure(
+        lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)),
+        like,
+    )
+
+
+def buffer_write(buf: Any, i: Any, value: Any) -> Any:
+    return tree.map_structure(
+        lambda b, leaf: jax.lax.dynamic_update_index_in_dim(b, leaf, i, 0), buf, value
+    )
+
+
+def buffer_read(buf: Any, i: Any, like: Any) -> Any:
+    return tree.map_structure(
+        lambda b: jax.lax.dynamic_index_in_dim(b, i, 0, keepdims=False), buf
+    )
+
+
+def buffer_stack(buf: Any, like: Any) -> Any:
+    return buf
+
+
+def zeros_like(value: Any) -> Any:
+    return tree.map_structure(jnp.zeros_like, value)
+
+
+def add(a: Any, b: Any) -> Any:
+    return tree.map_structure(lambda x, y: x + y if is_inexact(x) else x, a, b)
+
+
+def convert(x: Any, dtype: str | None = None) -> Any:
+    return jnp.asarray(x, dtype)
+
+
+def snapshot(variable: Any) -> Any:
+    # A copy: a compiled `fit` donates the arrays of the variables it trains.
+    return jnp.array(variable.value, copy=True)
+
+
+def to_numpy(value: Any) -> Any:
+    return tree.map_structure(np.asarray, value)
+
+
+def synchronize(value: Any) -> None:
+    jax.block_until_ready(value)

@@ -1,0 +1,316 @@
+"""The contract on TensorFlow."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from keras.src.backend.tensorflow import nn as _keras_nn
+
+from hypergrad.backend._patches import keras_traceback_filtering_off, replaced
+from hypergrad.backend.contract import Compiled, CotangentPair
+
+
+def _moments(x: Any, axes: Any, keepdims: bool) -> tuple[Any, Any]:
+    """Mean and variance whose second derivatives are right.
+
+    ``tf.nn.moments`` computes the variance around ``stop_gradient(mean)``: right to
+    first order only, so that every hypergradient through BatchNormalization,
+    LayerNormalization and GroupNormalization would be wrong. Same forward values.
+    """
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims)
+    return mean if keepdims else tf.squeeze(mean, axes), variance
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    with (
+        keras_traceback_filtering_off(),
+        replaced(_keras_nn, "_compute_moments", _moments),
+    ):
+        yield
+
+
+def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compiled:
+    del donate  # TensorFlow reuses memory by itself
+
+    def compiled_by(traced: Callable) -> Callable:
+        function = tf.function(traced, jit_compile=bool(xla), autograph=False)
+        return lambda *args: function(*tree.map_structure(_as_argument, args))
+
+    return Compiled(fn, tracing, compiled_by)
+
+
+def _as_argument(leaf: Any) -> Any:
+    # A Python number would be baked in, and retraced for each new value.
+    return leaf if isinstance(leaf, (tf.Tensor, type(None))) else convert(leaf)
+
+
+def is_inexact(leaf: Any) -> bool:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return tf.as_dtype(dtype).is_floating
+
+
+def _watched(value: Any) -> tuple[list, Callable[..., Any]]:
+    """Splits off the inexact leaves, each as a tensor of its own identity.
+
+    Two leaves that are the same tensor would otherwise both receive the sum.
+    """
+    leaves = tree.flatten(value)
+    inexact = [is_inexact(leaf) for leaf in leaves]
+
+    def merge(new: list, fixed: list | None = None) -> Any:
+        new_leaves = iter(new)
+        rest = leaves if fixed is None else fixed
+        return tree.pack_sequence_as(
+            value, [next(new_leaves) if d else r for d, r in zip(inexact, rest)]
+        )
+
+    return [tf.identity(leaf) for leaf, d in zip(leaves, inexact) if d], merge
+
+
+def _integer_zeros(value: Any) -> list:
+    return [
+        None if is_inexact(leaf) else tf.zeros_like(leaf)
+        for leaf in tree.flatten(value)
+    ]
+
+
+def _inexact_leaves(value: Any) -> list:
+    return [leaf for leaf in tree.flatten(value) if is_inexact(leaf)]
+
+
+def _gradient(tape: Any, outputs: list, sources: list, cotangents: list | None) -> list:
+    if not outputs or not sources:
+        return [tf.zeros_like(source) for source in sources]
+    gradients = tape.gradient(
+        outputs,
+        sources,
+        output_gradients=cotangents,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    # The gradient of an embedding lookup is a tf.IndexedSlices.
+    return [tf.convert_to_tensor(g) for g in gradients]
+
+
+def vjp(fn: Callable, *primals: Any) -> CotangentPair:
+    sources, merge = _watched(primals)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        with tracing():
+            out = fn(*merge(sources))
+        # An output that is no tensor yet (a constant) still has a place in the tree.
+        out = tree.map_structure(_tensor, out)
+    outputs = _inexact_leaves(out)
+
+    def pullback(cotangent):
+        cotangents = [
+            tf.cast(c, o.dtype)
+            for c, o in zip(tree.flatten(cotangent), tree.flatten(out))
+            if is_inexact(o)
+        ]
+        gradients = _gradient(tape, outputs, sources, cotangents)
+        return merge(gradients, _integer_zeros(primals))
+
+    return CotangentPair(out, pullback)
+
+
+def _tensor(leaf: Any) -> Any:
+    return tf.convert_to_tensor(leaf)
+
+
+def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    # Two vjps, since ForwardAccumulator fails over a while loop (LSTM, GRU): the
+    # pullback is linear in its cotangent, and its own vjp is the jvp.
+    sources, merge = _watched(tuple(primals))
+    flat_tangents = [
+        tf.cast(t, p.dtype)
+        for p, t in zip(tree.flatten(tuple(primals)), tree.flatten(tuple(tangents)))
+        if is_inexact(p)
+    ]
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(sources)
+            with tracing():
+                out = tree.map_structure(_tensor, fn(*merge(sources)))
+        outputs = _inexact_leaves(out)
+        dummies = [tf.zeros_like(o) for o in outputs]
+        outer.watch(dummies)
+        pulled = _gradient(inner, outputs, sources, dummies)
+    out_tangents = _gradient(outer, pulled, dummies, flat_tangents)
+    iterator = iter(out_tangents)
+    zeros = _integer_zeros(out)
+    leaves = [
+        next(iterator) if is_inexact(leaf) else zero
+        for leaf, zero in zip(tree.flatten(out), zeros)
+    ]
+    return out, tree.pack_sequence_as(out, leaves)
+
+
+def value_and_grad(fn: Callable, has_aux: bool = False) -> Callable:
+    """Function ``(x, *args) -> (fn(x, *args), ∂fn/∂x)`` of a scalar ``fn``.
+
+    With ``has_aux``, ``fn`` returns (scalar, anything), which stands for the value.
+    ``x`` is a tree; leaves that are no floats have zeros for a derivative.
+    """
+
+    def call(first, *args):
+        sources, merge = _watched(first)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            with tracing():
+                value = fn(merge(sources), *args)
+            scalar = value[0] if has_aux else value
+        gradients = _gradient(tape, [scalar], sources, None)
+        return value, merge(gradients, _integer_zeros(first))
+
+    return call
+
+
+def grad(fn: Callable, has_aux: bool = False) -> Callable:
+    """Function ``(x, *args) -> ∂fn/∂x``; with ``has_aux`` (∂fn/∂x, anything)."""
+
+    def call(*args):
+        value, gradient = value_and_grad(fn, has_aux)(*args)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return call
+
+
+def fori_loop(n: Any, body: Callable, carry: Any) -> Any:
+    leaves = [_tensor(leaf) for leaf in tree.flatten(carry)]
+
+    def step(i, *flat):
+        new = tree.flatten(body(i, tree.pack_sequence_as(carry, list(flat))))
+        return (i + 1, *[_like(leaf, old) for leaf, old in zip(new, flat)])
+
+    n = tf.cast(n, tf.int32)
+    _, *leaves = tf.while_loop(
+        lambda i, *_: i < n, step, (tf.constant(0), *leaves), parallel_iterations=1
+    )
+    return tree.pack_sequence_as(carry, leaves)
+
+
+def _like(leaf: Any, old: Any) -> Any:
+    leaf = tf.convert_to_tensor(leaf)
+    leaf.set_shape(old.shape)
+    return leaf
+
+
+def scan(f: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+    xs = tree.map_structure(tf.convert_to_tensor, xs)
+    carry = tree.map_structure(tf.convert_to_tensor, carry)
+    length = tree.flatten(xs)[0].shape[0]
+    probe = tf.function(lambda c, x: f(c, x)[1], autograph=False)
+    like = probe.get_concrete_function(
+        tree.map_structure(_spec, carry),
+        tree.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), xs),
+    ).structured_outputs
+
+    def body(i, state):
+        carry, ys = state
+        carry, y = f(carry, tree.map_structure(lambda x: x[i], xs))
+        return carry, buffer_write(ys, i, y)
+
+    carry, ys = fori_loop(length, body, (carry, buffer(length, like)))
+    return carry, buffer_stack(ys, like)
+
+
+def _spec(leaf: Any) -> Any:
+    return tf.TensorSpec(leaf.shape, leaf.dtype)
+
+
+checkpoint = tf.recompute_grad
+
+
+def room(capacity: int, like: Any) -> Any:
+    del capacity, like
+    return ()
+
+
+def room_of(buf: Any) -> Any:
+    del buf
+    return ()
+
+
+def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
+    del room
+    # A tensor list holds references: writing copies nothing, and it may leave one
+    # compiled function (in graph mode) and enter another.
+    return tree.map_structure(
+        lambda leaf: tf.raw_ops.TensorListReserve(
+            element_shape=tf.constant(leaf.shape.as_list(), tf.int32),
+            num_elements=capacity,
+            element_dtype=leaf.dtype,
+        ),
+        like,
+    )
+
+
+def buffer_write(buf: Any, i: Any, value: Any) -> Any:
+    return tree.map_structure(
+        lambda b, leaf: tf.raw_ops.TensorListSetItem(
+            input_handle=b, index=i, item=leaf
+        ),
+        buf,
+        value,
+    )
+
+
+def buffer_read(buf: Any, i: Any, like: Any) -> Any:
+    return tree.map_structure(
+        lambda b, leaf: tf.raw_ops.TensorListGetItem(
+            input_handle=b,
+            index=i,
+            element_shape=tf.constant(leaf.shape.as_list(), tf.int32),
+            element_dtype=leaf.dtype,
+        ),
+        buf,
+        like,
+    )
+
+
+def buffer_stack(buf: Any, like: Any) -> Any:
+    return tree.map_structure(
+        lambda b, leaf: tf.raw_ops.TensorListStack(
+            input_handle=b,
+            element_shape=tf.constant(leaf.shape.as_list(), tf.int32),
+            element_dtype=leaf.dtype,
+        ),
+        buf,
+        like,
+    )
+
+
+def zeros_like(value: Any) -> Any:
+    return tree.map_structure(tf.zeros_like, value)
+
+
+def add(a: Any, b: Any) -> Any:
+    return tree.map_structure(lambda x, y: x + y if is_inexact(x) else x, a, b)
+
+
+def convert(x: Any, dtype: str | None = None) -> Any:
+    if isinstance(x, tf.Tensor):
+        return x if dtype is None else tf.cast(x, dtype)
+    if dtype is None and isinstance(x, float):
+        dtype = keras.config.floatx()
+    return tf.convert_to_tensor(np.asarray(x, dtype))
+
+
+def snapshot(variable: Any) -> Any:
+    return tf.identity(variable.value)
+
+
+def to_numpy(value: Any) -> Any:
+    return tree.map_structure(np.asarray, value)
+
+
+def synchronize(value: Any) -> None:
+    for leaf in tree.flatten(value):
+        if isinstance(leaf, tf.Tensor):
+            leaf.numpy()

@@ -1,0 +1,100 @@
+"""Which step and which variable first went non-finite.
+
+The end of a segment says whether something went wrong inside it; the first such segment
+is then run once more, noting for each step which leaves are finite. A run that ends
+well pays nothing.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from hypergrad import backend, unroll
+from hypergrad.problem import Problem
+from hypergrad.status import Status
+
+
+def all_finite(value: Any) -> bool:
+    return all(
+        np.isfinite(leaf).all()
+        for leaf in tree.flatten(backend.to_numpy(value))
+        if np.issubdtype(leaf.dtype, np.inexact)
+    )
+
+
+def locate(problem: Problem, tape: Any) -> Status:
+    """The status of a run whose final state or loss may not be finite.
+
+    Args:
+        problem: the problem.
+        tape: the `Tape` of a run.
+    """
+    ends = [*tape.starts[1:], tape.final]
+    for start, end, segment in zip(tape.starts, ends, tape.segments):
+        stop = segment.start + segment.length
+        losses = tape.train_losses[segment.start : stop]
+        if all_finite(end) and np.isfinite(losses).all():
+            continue
+        inputs = unroll.step_inputs(problem, tape.bound, segment)
+        flags = backend.to_numpy(_flags(problem)(start, inputs, problem.data))
+        for i in range(segment.length):
+            step = segment.start + i
+            if not np.isfinite(losses[i]):
+                return _status(step, "training loss")
+            if not flags[i].all():
+                names = leaf_names(problem, start)
+                return _status(step, names[int(np.argmin(flags[i]))])
+        # A second run of the same steps may round differently on an accelerator.
+        finite = [all_finite(leaf) for leaf in _inexact(end)]
+        names = [*leaf_names(problem, start), "training loss"]
+        return _status(stop - 1, names[int(np.argmin([*finite, False]))])
+    if not np.isfinite(tape.loss):
+        return _status(problem.num_steps - 1, "validation loss")
+    return Status()
+
+
+def _status(step: int, variable: str) -> Status:
+    reason = (
+        f"{variable} is not finite from step {step} on: lower the learning rate, or "
+        "narrow the range of what is tuned."
+    )
+    return Status(False, reason, step, variable)
+
+
+def _flags(problem: Problem) -> Any:
+    def flags(state, inputs, data):
+        example = keras.ops.stack(_finite(state))
+        notes = backend.buffer(unroll.capacity_of(inputs), example)
+
+        def body(i, carry):
+            state, notes = carry
+            hparams, batch = unroll.step_arguments(inputs, i)
+            state, _ = problem.call_step(state, hparams, batch, data)
+            note = keras.ops.stack(_finite(state))
+            return state, backend.buffer_write(notes, i, note)
+
+        _, notes = backend.fori_loop(inputs.length, body, (state, notes))
+        return backend.buffer_stack(notes, example)
+
+    return problem.program("flags", lambda: flags)
+
+
+def _finite(state: Any) -> list:
+    return [keras.ops.all(keras.ops.isfinite(leaf)) for leaf in _inexact(state)]
+
+
+def _inexact(state: Any) -> list:
+    return [leaf for leaf in tree.flatten(state) if backend.is_inexact(leaf)]
+
+
+def leaf_names(problem: Problem, state: Any) -> list[str]:
+    """A path for each inexact leaf of a state, in the order of ``tree.flatten``."""
+    if problem.keras is not None:
+        return problem.keras.leaf_names(state)
+    return [
+        f"state leaf {i} of shape {tuple(leaf.shape)}"
+        for i, leaf in enumerate(tree.flatten(state))
+        if backend.is_inexact(leaf)
+    ]

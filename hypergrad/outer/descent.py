@@ -1,0 +1,196 @@
+"""The descent: sweep, step, and take back what made things worse."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hypergrad.outer.safeguard import TakeBack
+from hypergrad.outer.screening import can_spread
+from hypergrad.outer.steps import AbstractSteps
+from hypergrad.outer.study import Scored, Study
+
+SLOPE_PROBE = 1e-4
+
+
+@dataclasses.dataclass
+class Place:
+    """Where a descent stands; with the history, all that a resume needs.
+
+    ``row``: of the history, the last kept run. ``u``: its unconstrained values.
+    ``direction``, ``slope`` (dE/dlength) and ``length``: of the next trial; None before
+    the first sweep. ``fresh``: whether the direction belongs to this row. ``probes``:
+    random steps drawn so far; ``probe``: the width of the next, 0 while slopes lead.
+    ``state``: of the steps. ``step``: outer steps done.
+    """
+
+    row: int
+    u: dict[str, np.ndarray]
+    state: Any
+    direction: dict[str, np.ndarray] | None = None
+    slope: float = 0.0
+    length: float = 1.0
+    fresh: bool = False
+    probe: float = 0.0
+    probes: int = 0
+    step: int = 0
+
+
+class Descent:
+    """One descent of a study.
+
+    Args:
+        study: what runs and counts.
+        steps: what turns hypergradients into steps.
+        safeguard: what judges steps; None keeps every step.
+        outer_steps: int, updates of the values, kept or taken back.
+        seed: int, of random steps.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        steps: AbstractSteps,
+        safeguard: TakeBack | None,
+        outer_steps: int,
+        seed: int = 0,
+    ):
+        self.study = study
+        self.steps = steps
+        self.safeguard = safeguard
+        self.outer_steps = outer_steps
+        self.seed = seed
+        self.space = study.problem.space
+
+    def place(self, start: Scored) -> Place:
+        """The place before the first step, at a run that was scored."""
+        u = {
+            name: float_.to_unconstrained(start.values[name], clip=True)
+            for name, float_ in self.space.items()
+        }
+        return Place(start.row, u, self.steps.init(self.space, u))
+
+    def advance(self, place: Place, here: Scored) -> Scored | None:
+        """One outer step, in place; the run that was kept last, None at the end."""
+        study = self.study
+        if place.step >= self.outer_steps or study.stopped:
+            return None
+        if not self._aim(place, here):
+            return None
+        study.tell("on_outer_step_begin", place.step)
+        trial, kept = self._try(place, here)
+        place.step += 1
+        if kept:
+            self._keep(place, trial)
+        else:
+            self._shorten(place, here, trial)
+        study.tell_row("on_outer_step_end", place.step - 1, trial.row, kept=kept)
+        return trial if kept else here
+
+    def _aim(self, place: Place, here: Scored) -> bool:
+        """Sees to it that there is a direction to try; False: the descent ends."""
+        study = self.study
+        if not study.affords(1.0):
+            study.stop("the budget is spent")
+            return False
+        if place.fresh:
+            return True
+        if study.affords(study.sweep_cost + 1.0):
+            return self._direct(place, here)
+        # What is left pays runs without a sweep: further along the last direction.
+        if place.direction is None:
+            return self._draw(place)
+        return True
+
+    def _direct(self, place: Place, here: Scored) -> bool:
+        """Sweeps at the place and fixes a direction there; False: no way on."""
+        gradient = self.study.sweep(here)
+        if not all(np.isfinite(g).all() for g in gradient.values()):
+            self.study.stop("the hypergradient is not finite there")
+            return False
+        place.direction, place.state = self.steps.direct(
+            self.space, place.u, gradient, place.state
+        )
+        if not any(np.any(d) for d in place.direction.values()):
+            self.study.stop("the hypergradient is exactly zero there")
+            return False
+        place.length, place.fresh = 1.0, True
+        ahead = self.steps.move(self.space, place.u, place.direction, SLOPE_PROBE)
+        place.slope = sum(
+            float(np.sum(g * (ahead[name] - place.u[name]))) / SLOPE_PROBE
+            for name, g in gradient.items()
+        )
+        return True
+
+    def _draw(self, place: Place) -> bool:
+        """A random direction, where the safeguard allows one."""
+        if self.safeguard is None or not self._can_probe():
+            self.study.stop("the budget is spent")
+            return False
+        generator = np.random.default_rng([self.seed, place.probes])
+        place.probe = place.probe or self.safeguard.probe
+        place.direction = {
+            name: place.probe
+            * (generator.normal(size=u.shape) if can_spread(self.space[name]) else 0.0)
+            * np.ones(u.shape)
+            for name, u in place.u.items()
+        }
+        place.probes += 1
+        place.length, place.slope, place.fresh = 1.0, 0.0, True
+        return True
+
+    def _can_probe(self) -> bool:
+        spread = any(can_spread(float_) for float_ in self.space.values())
+        return spread and self.safeguard is not None and self.safeguard.probe > 0.0
+
+    def _try(self, place: Place, here: Scored) -> tuple[Scored, bool]:
+        assert place.direction is not None
+        u = self.steps.move(self.space, place.u, place.direction, place.length)
+        values = {name: float_.to_user(u[name]) for name, float_ in self.space.items()}
+        trial = self.study.run("step", values)
+        kept = self.safeguard is None or self.safeguard.keeps(here.loss, trial.loss)
+        if kept:
+            place.u, place.row = u, trial.row
+        else:
+            self.study.relabel(trial.row, "rejected")
+        return trial, kept
+
+    def _keep(self, place: Place, trial: Scored) -> None:
+        if place.probe:
+            # The sizes that led to a rest are forgotten.
+            place.state = self.steps.init(self.space, place.u)
+            place.probe = 0.0
+        elif place.fresh:
+            place.state = self.steps.settle(place.state, place.length)
+        place.fresh = False
+        if not math.isfinite(trial.loss):  # without a safeguard
+            self.study.stop("the objective is not finite any more")
+
+    def _shorten(self, place: Place, here: Scored, trial: Scored) -> None:
+        """Prepares the next trial after one that was taken back."""
+        guard = self.safeguard
+        assert guard is not None and place.direction is not None
+        if place.probe:
+            place.probe *= guard.fade
+            if place.probe < guard.smallest:
+                self.study.stop("steps have become too small to matter")
+                return
+            self._draw(place)
+            return
+        place.length = guard.shorter(place.length, here.loss, trial.loss, place.slope)
+        reach = self.steps.longest(place.direction) * place.length
+        if self._can_probe() and reach < guard.rest:
+            self._draw(place)
+        elif reach < guard.smallest:
+            self.study.stop("steps have become too small to matter")
+
+
+def interior(
+    space: Mapping[str, Any], start: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray] | None:
+    """The start with what sits on a bound moved inside; None where nothing does."""
+    if not any(np.any(f.on_bound(start[name])) for name, f in space.items()):
+        return None
+    return {name: float_.interior(start[name]) for name, float_ in space.items()}

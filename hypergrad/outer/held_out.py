@@ -1,0 +1,51 @@
+"""E and metrics on data that no step has seen."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from hypergrad import backend, unroll
+from hypergrad.data import num_rows
+from hypergrad.data_checks import checked_validation_data
+from hypergrad.keras_checks import averages_over_rows
+from hypergrad.problem import Problem
+
+ROWS = 1024
+"""Rows that one call evaluates."""
+
+
+def held_out_problem(problem: Problem, test_data: Any) -> Problem:
+    """The problem with other validation data; compiled programs are shared.
+
+    Raises:
+        ValueError, TypeError: data that do not fit, or a problem without a model.
+    """
+    if problem.keras is None or problem.validation is None:
+        raise ValueError(
+            "`test_data` needs the problem of a compiled Keras model. Received: a "
+            "Problem of functions. Evaluate `result.values` yourself."
+        )
+    held: Any = problem.data
+    data = checked_validation_data(test_data, held["train"])
+    rows = num_rows(data["x"])
+    index = np.arange(rows, dtype="int32")
+    in_parts = averages_over_rows(problem.keras.model, None)
+    chunks = np.array_split(index, -(-rows // ROWS) if in_parts else 1)
+    new = copy.copy(problem)
+    new.data = dict(held) | {"validation": tree.map_structure(backend.convert, data)}
+    new.validation = problem.validation._replace(
+        chunks=tuple(chunks), weights=tuple(len(c) / rows for c in chunks)
+    )
+    return new
+
+
+def held_out_score(
+    problem: Problem, values: Mapping[str, np.ndarray], final: Any
+) -> dict[str, float]:
+    """{"loss": E on the test data, metric: …} at a final state."""
+    bound = unroll.on_host(problem.bound(values))
+    loss, metrics = unroll.validate(problem, final, bound)
+    return {"loss": float(loss)} | metrics

@@ -1,0 +1,77 @@
+"""The history of a tune or search: one row for each run, and the best of them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+NORM = "gradient_norm."
+"""Prefix of the columns with the norm of dE/du of each hyperparameter."""
+
+COLUMNS = ("val_loss", "runs", "seconds", "kind")
+
+
+class History:
+    """What was run, in order, as a dict of lists of equal length.
+
+    ``"val_loss"``: E. Each name of the space: the value, a float or a NumPy array.
+    ``"runs"``, ``"seconds"``: cost when that E was known, cumulated from the beginning.
+    ``"kind"``: "start", "interior" (the start moved off a bound), "screening", "step",
+    "rejected" or "search". ``"gradient_norm.<name>"``: the norm of dE/du there, NaN
+    where no sweep was made.
+
+    Args:
+        names: the names of the space.
+        columns: what a stored history held, or None.
+    """
+
+    def __init__(
+        self, names: list[str], columns: Mapping[str, list[Any]] | None = None
+    ):
+        self.names = names
+        keys = ("val_loss", *names, "runs", "seconds", "kind")
+        keys = (*keys, *(NORM + name for name in names))
+        given = columns or {}
+        self.columns: dict[str, list[Any]] = {k: list(given.get(k, [])) for k in keys}
+
+    def __len__(self) -> int:
+        return len(self.columns["val_loss"])
+
+    def add(
+        self,
+        kind: str,
+        values: Mapping[str, np.ndarray],
+        loss: float,
+        cost: tuple[float, float],
+    ) -> int:
+        """Appends a row; its index."""
+        for name in self.names:
+            self.columns[name].append(plain(values[name]))
+            self.columns[NORM + name].append(math.nan)
+        self.columns["val_loss"].append(float(loss))
+        self.columns["runs"].append(cost[0])
+        self.columns["seconds"].append(cost[1])
+        self.columns["kind"].append(kind)
+        return len(self) - 1
+
+    def add_norms(self, row: int, gradient: Mapping[str, np.ndarray]) -> None:
+        for name, g in gradient.items():
+            self.columns[NORM + name][row] = float(np.linalg.norm(g))
+
+    def values(self, row: int) -> dict[str, Any]:
+        return {name: self.columns[name][row] for name in self.names}
+
+    def best(self) -> int | None:
+        """The row of the lowest finite E, the first of several; None where none is."""
+        losses = np.asarray(self.columns["val_loss"], float)
+        losses = np.where(np.isfinite(losses), losses, np.inf)
+        if not len(losses) or not np.isfinite(losses.min()):
+            return None
+        return int(np.argmin(losses))
+
+
+def plain(value: Any) -> Any:
+    """A Python float for a scalar, a NumPy array else."""
+    array = np.asarray(value, np.float64)
+    return array.item() if array.ndim == 0 else array.copy()

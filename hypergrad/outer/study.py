@@ -1,0 +1,166 @@
+"""One tune or search while it goes on: running, counting, remembering the best."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hypergrad._hypergradient import run_status, unconstrained
+from hypergrad.callbacks import Callback
+from hypergrad.locate import all_finite
+from hypergrad.methods import AbstractMethod
+from hypergrad.outer.budget import Budget
+from hypergrad.outer.history import History
+from hypergrad.problem import Problem
+from hypergrad.status import Status
+
+Values = Mapping[str, np.ndarray]
+
+
+class Scored(NamedTuple):
+    """A run that was scored: row of the history, values, E, metrics, final state.
+
+    ``loss`` is NaN where anything of the run is not finite.
+    """
+
+    row: int
+    values: Values
+    loss: float
+    metrics: dict
+    final: Any
+
+
+class Study:
+    """Runs values of a problem and keeps the accounts.
+
+    ``spent`` (runs) and ``seconds`` never exceed the budget. ``start`` and ``best`` are
+    `Scored`; ``stopped`` says why no further run is wanted, "" while one is.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        method: AbstractMethod,
+        budget: Budget,
+        callbacks: Sequence[Callback] = (),
+    ):
+        self.problem = problem
+        self.method = method
+        self.budget = budget
+        self.callbacks = tuple(callbacks)
+        self.history = History(list(problem.space))
+        self.start: Scored | None = None
+        self.best: Scored | None = None
+        self.status = Status()
+        self.spent = 0.0
+        self.stopped = ""
+        self.notes: list[str] = []
+        self._tape: tuple[int, Any] | None = None
+        self._before = 0.0
+        self._since = time.perf_counter()
+        self._slowest = 0.0
+
+    # Cost
+
+    @property
+    def sweep_cost(self) -> float:
+        return self.method.runs - 1.0
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._since
+
+    def continue_from(self, spent: float, seconds: float) -> None:
+        """Takes over the accounts of an earlier process."""
+        self.spent = spent
+        self._before = seconds
+
+    def affords(self, cost: float) -> bool:
+        """Whether that many more runs fit into what may be spent."""
+        in_time = self.budget.has_time(self.seconds, cost * self._slowest)
+        return not self.stopped and self.budget.allows(self.spent, cost) and in_time
+
+    def stop(self, reason: str) -> None:
+        self.stopped = self.stopped or reason
+
+    # Running
+
+    def run(self, kind: str, values: Values) -> Scored:
+        """Trains at these values: costs 1 run."""
+        self.spent += 1.0
+        scored = self._train(len(self.history), values)
+        cost = (self.spent, self.seconds)
+        self.history.add(kind, values, scored.loss, cost)
+        if self.start is None:
+            self.start = scored
+        if math.isfinite(scored.loss):
+            if self.best is None or scored.loss < self.best.loss:
+                self.best = scored
+        self.tell_row("on_run_end", scored.row, scored.row)
+        return scored
+
+    def sweep(self, scored: Scored) -> dict[str, np.ndarray]:
+        """dE/du at a scored run: costs a sweep.
+
+        The tape of the last run is at hand; for another the run is repeated, which is
+        not counted (it happens once after a screening or a resume).
+        """
+        if self._tape is None or self._tape[0] != scored.row:
+            self._train(scored.row, scored.values)
+        assert self._tape is not None
+        self.spent += self.sweep_cost
+        gradient = self.method.sweep(self.problem, self._tape[1])
+        self._tape = None
+        gradient = unconstrained(self.problem, scored.values, gradient)
+        self.history.add_norms(scored.row, gradient)
+        return gradient
+
+    def relabel(self, row: int, kind: str) -> None:
+        self.history.columns["kind"][row] = kind
+
+    def remembered(self, row: int) -> Scored:
+        """What the history knows of a run; its final state is not in memory."""
+        values = {
+            name: np.asarray(value, np.float64)
+            for name, value in self.history.values(row).items()
+        }
+        return Scored(row, values, self.history.columns["val_loss"][row], {}, None)
+
+    def final(self, scored: Scored) -> Any:
+        """The final state of a run, which is repeated where it must; not counted."""
+        if scored.final is not None:
+            return scored.final
+        return self.method.run(self.problem, scored.values).final
+
+    def _train(self, row: int, values: Values) -> Scored:
+        began = time.perf_counter()
+        tape = self.method.run(self.problem, values)
+        loss = float(tape.loss)
+        if not (math.isfinite(loss) and all_finite(tape.final)):
+            loss = math.nan
+            if row == 0:
+                self.status = run_status(self.problem, tape)
+        self._tape = (row, tape)
+        if row > 0:  # the first run compiles
+            self._slowest = max(self._slowest, time.perf_counter() - began)
+        return Scored(row, values, loss, tape.metrics, tape.final)
+
+    # Telling
+
+    def tell(self, event: str, *position: Any, **logs: Any) -> None:
+        """Calls every callback with what is known now."""
+        logs |= {
+            "best": math.nan if self.best is None else self.best.loss,
+            "runs": self.spent,
+            "seconds": self.seconds,
+        }
+        for callback in self.callbacks:
+            getattr(callback, event)(*position, logs=dict(logs))
+
+    def tell_row(self, event: str, position: int, row: int, **logs: Any) -> None:
+        """The same, with what one row of the history holds."""
+        columns = self.history.columns
+        logs |= {"val_loss": columns["val_loss"][row], "kind": columns["kind"][row]}
+        self.tell(event, position, values=self.history.values(row), **logs)

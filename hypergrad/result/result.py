@@ -1,0 +1,209 @@
+"""`Result`: the best values, the trained model, and how they were found."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from hypergrad.problem import Problem
+from hypergrad.result import files, tuned_model
+from hypergrad.result.summary import summary_text
+from hypergrad.status import Status
+
+FILE = "result"
+MODEL = "model.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a model can come from: the problem, and the final state of the best run.
+
+    ``final``: function () → the final state; it repeats the run where the state is not
+    in memory any more.
+    """
+
+    problem: Problem
+    final: Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """The best values that a `tune` or a `search` has seen.
+
+    Attributes:
+        values: dict, name → float or array in user units.
+        loss: float, E at these values.
+        metrics: dict, the compiled metrics on the validation data and
+            ``keras_val_loss``.
+        status: a `Status`; not ok where no run ended in finite numbers.
+        history: dict of lists, a row for each run: ``"val_loss"`` (E), each name,
+            ``"runs"`` and ``"seconds"`` cumulated, ``"kind"``, and
+            ``"gradient_norm.<name>"`` of dE/du (NaN where none was computed). Row 0 is
+            the user's start.
+        start: dict: ``"values"``, ``"loss"``, ``"metrics"`` of the user's start.
+        test: dict ``{"start": …, "tuned": …}`` of losses and metrics on ``test_data``,
+            or None.
+        runs: float, what it cost, in plain trainings.
+        seconds: float.
+        numbers: dict, path in the model → number, after wildcards and binds.
+        space: dict, name → {"min_value", "max_value", "sampling"}.
+        notes: list of sentences, what a user should know of how it went.
+    """
+
+    values: dict[str, Any]
+    loss: float
+    metrics: dict[str, float]
+    status: Status
+    history: dict[str, list[Any]]
+    start: dict[str, Any]
+    test: dict[str, Any] | None
+    runs: float
+    seconds: float
+    numbers: dict[str, Any]
+    space: dict[str, Any]
+    notes: list[str]
+    origin: Origin | None = dataclasses.field(default=None, repr=False)
+    directory: Path | None = dataclasses.field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Result(loss={self.loss:.6g}, runs={self.runs:g}, values={self.values})"
+
+    @cached_property
+    def model(self) -> Any:
+        """A copy of the user's model, trained with the tuned values.
+
+        Its weights, statistics and optimizer slots are those at the end of the run that
+        was scored; the tuned numbers stand in its optimizer and layers.
+
+        Raises:
+            ValueError: the problem has no Keras model, or the model cannot be cloned;
+                ``build_fn=`` is the fix.
+        """
+        if self.origin is not None and self.origin.problem.keras is not None:
+            problem = self.origin.problem
+            return tuned_model.trained_copy(problem, self.numbers, self.origin.final())
+        if self.has_model_file:
+            assert self.directory is not None
+            return keras.models.load_model(self.directory / MODEL)
+        where = "no Keras model" if self.directory is None else f"no {MODEL}"
+        raise ValueError(
+            f"This result has no model: there is {where} behind it. Expected the "
+            "result of a compiled Keras model. Use `result.values`, or "
+            "`result.apply(model)` on a model of your own."
+        )
+
+    @property
+    def has_model_file(self) -> bool:
+        """Whether ``model.keras`` lies beside a loaded result."""
+        return self.directory is not None and (self.directory / MODEL).exists()
+
+    def apply(self, model: Any) -> None:
+        """Writes the tuned numbers into a compiled model; its weights stay.
+
+        Args:
+            model: compiled ``keras.Model`` of the same structure.
+
+        Raises:
+            ValueError: a number the model does not have, or cannot hold.
+        """
+        tuned_model.apply(self.numbers, model)
+
+    def summary(self) -> str:
+        """Start → tuned for every value; validation, test, metrics; cost; notes."""
+        return summary_text(self)
+
+    def plot(self, path: Any = None) -> Any:
+        """Draws E against runs, and the path of each hyperparameter.
+
+        Args:
+            path: file to write, such as ``"tune.png"``; None leaves showing to you.
+
+        Returns:
+            ``matplotlib.figure.Figure``.
+        """
+        from hypergrad.plots import plot_result
+
+        return plot_result(self, path)
+
+    def save(self, directory: Any) -> None:
+        """Writes ``result.json``, its arrays, and ``model.keras`` where there is one.
+
+        Args:
+            directory: made where it is missing; an older result there is replaced.
+        """
+        folder = files.writable(directory)
+        content = {name: getattr(self, name) for name in _STORED}
+        content["status"] = dataclasses.asdict(self.status)
+        notes = list(self.notes)
+        model = self._model_or_note(notes)
+        if model is not None:
+            part = folder / f".part-{MODEL}"
+            model.save(part)
+            part.replace(folder / MODEL)
+            files.sync_directory(folder)
+        else:
+            (folder / MODEL).unlink(missing_ok=True)
+        files.write(folder, FILE, content | {"notes": notes})
+
+    def _model_or_note(self, notes: list[str]) -> Any:
+        try:
+            return self.model
+        except ValueError as error:
+            if self.origin is not None and self.origin.problem.keras is not None:
+                notes.append(f"The model was not saved. {error}")
+            return None
+
+    @staticmethod
+    def load(directory: Any) -> "Result":
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: nothing was saved there.
+        """
+        folder = Path(directory)
+        if not (folder / f"{FILE}.json").exists():
+            raise FileNotFoundError(
+                f"There is no result in {str(directory)!r}, expected {FILE}.json. "
+                "Write one with `result.save(directory)`, or let a tune with "
+                "`directory=` end."
+            )
+        content = files.read(folder, FILE)
+        content["status"] = Status(**content["status"])
+        return Result(**content, directory=folder)
+
+
+_STORED = tuple(
+    field.name
+    for field in dataclasses.fields(Result)
+    if field.name not in ("origin", "directory")
+)
+
+
+def outcome(
+    problem: Problem,
+    values: Mapping[str, Any],
+    final: Callable[[], Any],
+    **parts: Any,
+) -> Result:
+    """A `Result` with what follows from the problem filled in."""
+    numbers: dict[str, Any] = {}
+    if problem.keras is not None:
+        numbers = tuned_model.numbers_of(problem, problem.values(values))
+    space = {
+        name: {
+            "min_value": float_.min_value,
+            "max_value": float_.max_value,
+            "sampling": float_.sampling,
+        }
+        for name, float_ in problem.space.items()
+    }
+    return Result(
+        values=dict(values),
+        numbers=numbers,
+        space=space,
+        origin=Origin(problem, final),
+        **parts,
+    )

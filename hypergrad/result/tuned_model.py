@@ -1,0 +1,224 @@
+"""Tuned numbers in ordinary Keras models: a trained copy, or a model of the user."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from hypergrad import backend
+from hypergrad.problem import Problem
+from hypergrad.rules.keras_internals import iterations, unwrap
+from hypergrad.targets import Target, discover
+from hypergrad.targets.injection import place_of
+
+Numbers = Mapping[str, Any]
+
+
+def numbers_of(problem: Problem, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What each path of the model gets, after `PerTarget`, wildcards and binds."""
+    bound = problem.bound(values)
+    arrays: dict[str, Any] = {}
+    for group in bound:
+        arrays |= backend.to_numpy(group)
+    exact = {n: v for n, v in values.items() if n in arrays and problem.bind is None}
+    return {
+        path: a.item() if a.ndim == 0 else a
+        for path, a in ((p, np.asarray(exact.get(p, a))) for p, a in arrays.items())
+    }
+
+
+def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
+    """A copy of the user's model with tuned numbers and the final state of a run.
+
+    Raises:
+        ValueError: the model cannot be cloned.
+    """
+    parts = problem.keras
+    model = parts.build_fn() if parts.build_fn is not None else _clone(parts.model)
+    optimizer_numbers, others = _split(numbers)
+    set_optimizer_numbers(model, optimizer_numbers)
+    data: Any = problem.data
+    _build(model, data["train"])
+    set_numbers(model, others)
+    _check_like(model, parts.model)
+    for variable, value in zip(model.trainable_variables, final.weights):
+        variable.assign(value)
+    for variable, value in zip(model.non_trainable_variables, final.model_state):
+        variable.assign(value)
+    _write_slots(parts.rule, model.optimizer, final.optimizer_state)
+    return model
+
+
+def apply(numbers: Numbers, model: Any) -> None:
+    """Writes tuned numbers into a compiled model of the same structure.
+
+    Raises:
+        ValueError: a path the model does not have, or what plain Keras cannot hold.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
+        raise ValueError(
+            "`apply` writes into a compiled keras.Model. Received: "
+            f"{type(model).__name__}. Compile it first."
+        )
+    optimizer_numbers, others = _split(numbers)
+    set_optimizer_numbers(model, optimizer_numbers)
+    set_numbers(model, others)
+    # Functions that Keras compiled before have the old numbers inside.
+    model.train_function = model.test_function = model.predict_function = None
+
+
+def _split(numbers: Numbers) -> tuple[dict[str, float], dict[str, Any]]:
+    """(attribute → number of the optimizer, path → number of everything else)."""
+    optimizer, others = {}, {}
+    for path, value in numbers.items():
+        if not path.startswith("optimizer."):
+            others[path] = value
+        elif np.ndim(value):
+            raise ValueError(
+                f"Plain Keras has one number for {path!r}. Received: an array of shape "
+                f"{np.shape(value)}. Train with hypergrad instead."
+            )
+        else:
+            optimizer[path.removeprefix("optimizer.")] = float(value)
+    return optimizer, others
+
+
+def set_optimizer_numbers(model: Any, numbers: Mapping[str, float]) -> None:
+    """Sets attributes of the model's optimizer, with slots where it now needs them."""
+    optimizer = unwrap(model.optimizer)
+    if not numbers:
+        return
+    for attribute, value in numbers.items():
+        setattr(optimizer, attribute, value)
+    if not optimizer.built:
+        return
+    fresh = copy_optimizer(optimizer)
+    fresh.build(model.trainable_variables)
+    if len(fresh.variables) == len(optimizer.variables):
+        return
+    if int(backend.to_numpy(iterations(optimizer).value)) > 0:
+        raise ValueError(
+            f"The model's {type(optimizer).__name__} has been trained and was built "
+            f"without the slots that {sorted(numbers)} need. Compile the model again, "
+            "then apply."
+        )
+    model.optimizer = fresh
+
+
+def set_numbers(model: Any, numbers: Numbers) -> None:
+    """Writes numbers into layers, regularizers and losses."""
+    places: dict[str, Target] = {}
+    for target in discover(model) if numbers else []:
+        places |= dict.fromkeys(target.paths, target)
+    for path, value in numbers.items():
+        if path not in places:
+            raise ValueError(
+                f"{path!r} names no number of the model {model.name!r}. Pass a model "
+                "of the same structure, with the same names of its own; "
+                "hg.tunables(model) lists its paths."
+            )
+        target = places[path]
+        place = place_of(target.owner)
+        place[target.attribute] = _like(place.get(target.attribute), value)
+
+
+def _like(old: Any, value: Any) -> Any:
+    """The number in the type that stood there: a float, or an array of the backend."""
+    if old is None or isinstance(old, (int, float)):
+        return float(value) if np.ndim(value) == 0 else value
+    if isinstance(old, np.ndarray):
+        return np.broadcast_to(np.asarray(value, old.dtype), old.shape).copy()
+    dtype = keras.backend.standardize_dtype(old.dtype)
+    return backend.convert(np.broadcast_to(value, old.shape).astype(dtype), dtype)
+
+
+def copy_optimizer(optimizer: Any) -> Any:
+    """A new optimizer of the same class and configuration, without variables."""
+    with _known_classes([getattr(optimizer, "_learning_rate", None)]):
+        fresh = type(optimizer).from_config(optimizer.get_config())
+    for name, value in vars(optimizer).items():
+        # Numbers that a configuration rounds or leaves out.
+        if isinstance(value, float) and not name.startswith("_"):
+            setattr(fresh, name, value)
+    return fresh
+
+
+def _clone(model: Any) -> Any:
+    try:
+        parts = [*model._flatten_layers(), *_held_objects(model)]
+        with _known_classes(parts):
+            new = type(model).from_config(model.get_config())
+        given = dict(model._compile_config.config)
+        given["optimizer"] = copy_optimizer(unwrap(model.optimizer))
+        given["loss"] = tree.map_structure(_copy_loss, given["loss"])
+        for name in ("metrics", "weighted_metrics"):
+            given[name] = tree.map_structure(_copy_metric, given[name])
+        new.compile(**given)
+    except Exception as error:
+        raise ValueError(
+            f"The model {model.name!r} ({type(model).__name__}) cannot be cloned from "
+            f"its configuration: {type(error).__name__}: {str(error)[:300]}. Pass "
+            "`build_fn=`, a function that returns a new, compiled model."
+        ) from error
+    return new
+
+
+def _copy_loss(loss: Any) -> Any:
+    return copy.deepcopy(loss) if isinstance(loss, keras.losses.Loss) else loss
+
+
+def _copy_metric(metric: Any) -> Any:
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric
+    with _known_classes([metric]):
+        return type(metric).from_config(metric.get_config())
+
+
+def _held_objects(model: Any) -> Iterator[Any]:
+    """Regularizers, initializers, constraints and schedules that layers hold."""
+    for layer in model._flatten_layers():
+        for value in vars(layer).values():
+            if type(value).__module__.split(".")[0] not in ("builtins", "numpy"):
+                yield value
+
+
+@contextmanager
+def _known_classes(objects: Any) -> Iterator[None]:
+    """Keras finds the classes (and functions) of these objects by their names."""
+    scope = {}
+    for value in objects:
+        if value is None or type(value).__module__.startswith("keras."):
+            continue
+        scope[type(value).__name__] = type(value)
+        if callable(value) and hasattr(value, "__name__"):
+            scope[value.__name__] = value
+    with keras.saving.custom_object_scope(scope):
+        yield
+
+
+def _build(model: Any, train: Mapping[str, Any]) -> None:
+    two = {name: tree.map_structure(lambda a: a[:2], v) for name, v in train.items()}
+    model._symbolic_build(data_batch=(two["x"], two.get("y"), two.get("sample_weight")))
+
+
+def _check_like(new: Any, old: Any) -> None:
+    shapes = [[tuple(v.shape) for v in m.variables] for m in (new, old)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"The copy of {old.name!r} has other variables than the model that was "
+            f"tuned: {len(shapes[0])} with shapes {shapes[0][:4]}…, expected "
+            f"{len(shapes[1])} with {shapes[1][:4]}…. Pass a `build_fn=` that returns "
+            "the same model."
+        )
+
+
+def _write_slots(rule: Any, optimizer: Any, state: Mapping[str, Any]) -> None:
+    try:
+        rule.write(optimizer, state)
+    except ValueError:
+        # Tuned to exactly 0, a momentum has no slots in Keras, and needs none.
+        iterations(unwrap(optimizer)).assign(state["iterations"])

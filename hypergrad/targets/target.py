@@ -1,0 +1,50 @@
+"""What a target is: a number inside a compiled model, and how it is written to."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# How a value enters user code while tracing.
+#   tensor: as it is.  traced: as a `Traced`, which answers Python comparisons.
+#   twin: as a tensor, with the layer's `call` replaced by one that accepts it.
+#   unknown: a user's own class, to be settled by `settle`; written as a tensor before.
+#   rule: not injected, the rule takes it as a hyperparameter.
+Form = Literal["tensor", "traced", "twin", "unknown", "rule"]
+
+# Numbers of "loss" targets are tuned in the training loss only.
+Kind = Literal[
+    "optimizer", "loss", "layer", "regularizer", "constraint", "model", "structure"
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A number inside a compiled model that has a path.
+
+    Args:
+        path: canonical path, ``dense.kernel_regularizer.l2``.
+        kind: what part of the model holds it.
+        owner: the object, or the dict, that holds it.
+        attribute: its name in ``owner.__dict__``, or its key in the dict.
+        value: what the compiled model holds, a float or an array; for targets that are
+            not differentiable whatever is there.
+        reason: None when it is differentiable, else why not and what to use instead.
+        form: how `inject` writes it.
+        aliases: further paths of the same place (a shared regularizer or layer).
+        listed: whether `tunables` shows it and wildcards match it.
+        idle: refused because it has no effect; wildcards pass over it.
+    """
+
+    path: str
+    kind: Kind
+    owner: Any
+    attribute: str
+    value: Any
+    reason: str | None = None
+    form: Form = "tensor"
+    aliases: tuple[str, ...] = ()
+    listed: bool = True
+    idle: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path, *self.aliases)

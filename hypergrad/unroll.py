@@ -1,0 +1,287 @@
+"""Segments of training: the unit of compilation.
+
+A run of T steps is a host loop over segments. One compiled program runs the steps of
+one segment; how many it runs is an argument, so that no shape knows T. A segment ends
+where the shape of the batch changes (the last, partial batch of an epoch), since a
+program has the shapes of its arguments.
+
+Nothing here knows a method: methods say what a program does with a step.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import tree
+
+from hypergrad import backend
+from hypergrad.problem import Bound, Problem
+
+
+class Segment(NamedTuple):
+    """Steps ``start … start + length - 1``, in a program with room for ``capacity``."""
+
+    start: int
+    length: int
+    capacity: int
+
+
+class StepInputs(NamedTuple):
+    """The arguments of the steps of one segment, beside state and data.
+
+    ``shared``: dict of arrays every step sees. ``per_step``: dict of arrays
+    (capacity, …), step i sees row i. ``per_example``: dict of arrays (examples, …), a
+    step sees the rows of its batch. ``batches``: tree of arrays (capacity, …).
+    ``length``: int32 scalar, how many of the ``capacity`` steps are run.
+    """
+
+    shared: dict
+    per_step: dict
+    per_example: dict
+    batches: Any
+    length: Any
+
+
+def plan(problem: Problem, capacity: int) -> list[Segment]:
+    """Splits ``num_steps`` into segments of at most ``capacity`` steps."""
+    runs: list[tuple[int, int, Any]] = []
+    signature = None
+    for t in range(problem.num_steps):
+        batch = problem.batch(t)
+        now = [(leaf.shape, leaf.dtype) for leaf in tree.flatten(batch)]
+        if now != signature:
+            runs.append((t, 0, batch))
+            signature = now
+        start, length, example = runs[-1]
+        runs[-1] = (start, length + 1, example)
+    segments = []
+    for start, length, batch in runs:
+        room = problem.longest_run(batch)
+        room = capacity if room is None else min(capacity, room)
+        for first in range(start, start + length, room):
+            segments.append(Segment(first, min(room, start + length - first), room))
+    return segments
+
+
+def step_inputs(problem: Problem, bound: Bound, segment: Segment) -> StepInputs:
+    """Slices what the steps of a segment see; ``bound.per_step`` is in NumPy here."""
+    steps = range(segment.start, segment.start + segment.length)
+    batches = [problem.batch(t) for t in steps]
+    return StepInputs(
+        shared=bound.shared,
+        per_step={
+            name: _padded(values[segment.start : steps.stop], segment.capacity)
+            for name, values in bound.per_step.items()
+        },
+        per_example=bound.per_example,
+        batches=tree.map_structure(
+            lambda *leaves: _padded(np.stack(leaves), segment.capacity), *batches
+        ),
+        length=np.int32(segment.length),
+    )
+
+
+def _padded(rows: np.ndarray, capacity: int) -> np.ndarray:
+    if len(rows) == capacity:
+        return rows
+    return np.concatenate([rows, np.repeat(rows[-1:], capacity - len(rows), axis=0)])
+
+
+def on_host(bound: Bound) -> Bound:
+    """Moves per-step numbers to the host, where segments slice them."""
+    return bound._replace(per_step=backend.to_numpy(bound.per_step))
+
+
+def capacity_of(inputs: StepInputs) -> int:
+    return tree.flatten(inputs.batches)[0].shape[0]
+
+
+def step_arguments(inputs: StepInputs, i: Any) -> tuple[dict, Any]:
+    """(hparams, batch) of step ``i`` of a segment; inside compiled code."""
+    batch = tree.map_structure(lambda leaf: leaf[i], inputs.batches)
+    hparams = dict(inputs.shared)
+    hparams |= {name: values[i] for name, values in inputs.per_step.items()}
+    hparams |= {
+        name: keras.ops.take(values, batch, axis=0)
+        for name, values in inputs.per_example.items()
+    }
+    return hparams, batch
+
+
+def initial_state(problem: Problem, bound: Bound) -> Any:
+    """The state before the first step."""
+    if problem.init_is_constant:
+        return problem.call_init(bound.shared, problem.data)
+    program = problem.program("init", lambda: problem.call_init)
+    return program(bound.shared, problem.data)
+
+
+def forward_program(problem: Problem) -> Callable:
+    """Compiled ``(state, inputs, data) -> (state, training losses (capacity,))``."""
+
+    def forward(state, inputs, data):
+        losses = backend.buffer(capacity_of(inputs), _zero())
+
+        def body(i, carry):
+            state, losses = carry
+            hparams, batch = step_arguments(inputs, i)
+            state, loss = problem.call_step(state, hparams, batch, data)
+            return state, backend.buffer_write(losses, i, _scalar(loss))
+
+        state, losses = backend.fori_loop(inputs.length, body, (state, losses))
+        return state, backend.buffer_stack(losses, _zero())
+
+    return problem.program("forward", lambda: forward)
+
+
+class Records(NamedTuple):
+    """Buffers with what is kept of the steps of a segment.
+
+    ``states``: the state before each step. ``grads``: the gradient taken there; () for
+    opaque steps.
+    """
+
+    states: Any
+    grads: Any
+
+
+def new_records(problem: Problem, capacity: int, state: Any, room: Any = ()) -> Records:
+    """Buffers inside compiled code, in the memory of ``room`` if there is any."""
+    grads = () if problem.step is not None else state.weights
+    return backend.buffer(capacity, Records(state, grads), room)
+
+
+def new_room(problem: Problem, capacity: int, state: Any) -> Any:
+    """Memory for `new_records`, made outside of compiled code."""
+    grads = () if problem.step is not None else state.weights
+    return backend.room(capacity, Records(state, grads))
+
+
+def read_record(
+    problem: Problem, records: Records, i: Any, state: Any
+) -> tuple[Any, Any]:
+    """(state, grads) of step ``i``; ``state`` is an example of its shapes."""
+    grads = () if problem.step is not None else state.weights
+    return (
+        backend.buffer_read(records.states, i, state),
+        backend.buffer_read(records.grads, i, grads),
+    )
+
+
+def run_recorded(
+    problem: Problem, records: Records, state: Any, inputs: StepInputs, data: Any
+) -> tuple[Any, Records, Any]:
+    """Runs a segment inside compiled code: (state, records, losses (capacity,))."""
+    losses = backend.buffer(capacity_of(inputs), _zero())
+
+    def body(i, carry):
+        state, (states, grads), losses = carry
+        states = backend.buffer_write(states, i, state)
+        hparams, batch = step_arguments(inputs, i)
+        if problem.step is not None:
+            state, loss = problem.call_step(state, hparams, batch, data)
+        else:
+            gradient, aux, loss = problem.call_gradient(state, hparams, batch, data)
+            grads = backend.buffer_write(grads, i, gradient)
+            state = problem.call_update(gradient, state, hparams, aux, data)
+        losses = backend.buffer_write(losses, i, _scalar(loss))
+        return state, Records(states, grads), losses
+
+    state, records, losses = backend.fori_loop(
+        inputs.length, body, (state, records, losses)
+    )
+    return state, records, backend.buffer_stack(losses, _zero())
+
+
+def record_program(problem: Problem) -> Callable:
+    """Compiled ``(room, state, inputs, data) -> (state, records, losses)``."""
+
+    def record(room, state, inputs, data):
+        records = new_records(problem, capacity_of(inputs), state, room)
+        return run_recorded(problem, records, state, inputs, data)
+
+    return problem.program("record", lambda: record, donate=(0,))
+
+
+def _zero() -> Any:
+    return backend.convert(0.0, _loss_dtype())
+
+
+def _scalar(loss: Any) -> Any:
+    return keras.ops.cast(loss, _loss_dtype())
+
+
+def _loss_dtype() -> str:
+    return "float64" if keras.config.floatx() == "float64" else "float32"
+
+
+def forward(
+    problem: Problem, state: Any, bound: Bound, segments: list[Segment]
+) -> Iterator[tuple[Segment, Any, Any]]:
+    """Runs segments; yields each with the state after it and its training losses."""
+    program = forward_program(problem)
+    for segment in segments:
+        inputs = step_inputs(problem, bound, segment)
+        state, losses = program(state, inputs, problem.data)
+        yield segment, state, losses
+
+
+def default_capacity(problem: Problem) -> int:
+    """About √T, rounded up to a power of two, decided by the first T of a problem.
+
+    Kept for problems that share programs: another T compiles nothing. √T states at
+    segment starts plus √T states inside one segment is the least memory that one
+    recomputation of each step allows (Griewank & Walther 2000).
+    """
+    return problem.remember("capacity", lambda: sqrt_capacity(problem.num_steps))
+
+
+def sqrt_capacity(num_steps: int) -> int:
+    return 2 ** math.ceil(math.log2(max(1.0, math.sqrt(num_steps))))
+
+
+def validate(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:
+    """(E, metrics) at a state; E a NumPy scalar, metrics plain floats."""
+    program = problem.program("validate", lambda: problem.call_validation)
+    validation = problem.validation
+    metric_state = () if validation is None else validation.metric_state
+    parts = []
+    for weight, chunk in problem.validation_chunks:
+        loss, metric_state = program(
+            state, bound.shared, chunk, metric_state, problem.data
+        )
+        parts.append((weight, loss))
+    loss = sum(weight * float(backend.to_numpy(part)) for weight, part in parts)
+    metrics = {}
+    if validation is not None and validation.metrics is not None:
+        metrics = validation.metrics(metric_state)
+    return np.asarray(loss, _loss_dtype())[()], metrics
+
+
+def pull_validation(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:
+    """(dE/dstate, dE/dshared) of the validation alone."""
+
+    def pull(state, shared, chunk, weight, metric_state, data):
+        def chunk_loss(state, shared):
+            return problem.call_validation(state, shared, chunk, metric_state, data)[0]
+
+        out, pullback = backend.vjp(chunk_loss, state, shared)
+        return pullback(keras.ops.cast(weight, out.dtype))
+
+    program = problem.program("pull_validation", lambda: pull)
+    metric_state = () if problem.validation is None else problem.validation.metric_state
+    total = None
+    for weight, chunk in problem.validation_chunks:
+        part = program(
+            state,
+            bound.shared,
+            chunk,
+            np.asarray(weight, _loss_dtype()),
+            metric_state,
+            problem.data,
+        )
+        total = part if total is None else backend.add(total, part)
+    assert total is not None
+    return total

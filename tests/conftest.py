@@ -1,0 +1,59 @@
+"""Precision, threads and drawing for every test, settled before hypergrad is imported.
+
+``HYPERGRAD_TEST_FLOATX`` chooses the session: ``float64`` (default) runs every test but
+those marked ``float32``; ``float32`` runs only those.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several workers share the cores and the models are tiny: one thread each. (JAX
+    # spends the time compiling; fewer threads gain nothing there.)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+import keras
+import pytest
+
+FLOATX = os.environ.get("HYPERGRAD_TEST_FLOATX", "float64")
+if FLOATX not in ("float32", "float64"):
+    raise ValueError(
+        "HYPERGRAD_TEST_FLOATX must be 'float32' or 'float64'. "
+        f"Received: {FLOATX!r}. Leave it unset for float64."
+    )
+keras.config.set_floatx(FLOATX)
+
+import hypergrad.backend  # noqa: E402, F401 - makes float64 real before a test builds
+
+
+def pytest_report_header() -> str:
+    return f"keras {keras.__version__} on {keras.backend.backend()}, floatx {FLOATX}"
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leaves the tests of the other precision out."""
+    here, elsewhere = [], []
+    for item in items:
+        is_float32 = item.get_closest_marker("float32") is not None
+        (here if is_float32 == (FLOATX == "float32") else elsewhere).append(item)
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = here
+
+
+@pytest.fixture
+def floatx() -> str:
+    """The precision of this session."""
+    return FLOATX
+
+
+@pytest.fixture(autouse=True)
+def _explicit_seed() -> None:
+    """The same initial weights whatever test ran before in this process."""
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,141 @@
+"""After the first hypergradient nothing is traced any more."""
+
+import numpy as np
+import pytest
+
+import hypergrad as hg
+from hypergrad.backend import Traces
+from nets import BATCH, NETS, data_of, optimizer_of, problem_of
+from problems import constant_rate, rate_per_step
+from registry import METHODS, RULES
+
+NET = NETS["tanh"]
+ANY_LENGTH = [m for m in METHODS if m.any_length]
+
+
+def traces(function, *args) -> int:
+    """How many traces a call makes."""
+    before = Traces.total
+    function(*args)
+    return Traces.total - before
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """(problem, values), one hypergradient of each method computed."""
+    optimizer, tuned = optimizer_of(RULES["Adam"], "plain", "decay")
+    problem, values = problem_of(NET, optimizer, tuned)
+    for method in METHODS:
+        hg.hypergradient(problem, values, method.make())
+    return problem, values
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "kind",
+    {
+        "floats": float,
+        "np.float32": np.float32,
+        "np.float64": np.float64,
+        "arrays": np.asarray,
+        "arrays of float32": lambda v: np.asarray(v, "float32"),
+    }.items(),
+    ids=lambda kind: kind[0],
+)
+def test_other_values_of_any_kind(warm, method, kind):
+    problem, values = warm
+    for factor in (1.0, 1.01):
+        given = {name: kind[1](v * factor) for name, v in values.items()}
+        assert traces(hg.hypergradient, problem, given, method.make()) == 0
+
+
+def test_a_part_of_the_values_and_none(warm):
+    problem, values = warm
+    for given in (None, {}, {"optimizer.learning_rate": 0.05}):
+        assert traces(hg.hypergradient, problem, given) == 0
+
+
+@pytest.mark.parametrize("method", ANY_LENGTH, ids=lambda m: m.name)
+def test_another_number_of_steps(warm, method):
+    problem, values = warm
+    for num_steps in (3, 5, 6, 11):
+        longer = problem.replace(num_steps=num_steps)
+        assert traces(hg.hypergradient, longer, values, method.make()) == 0, num_steps
+
+
+def test_new_data_of_the_same_shape(warm):
+    problem, values = warm
+    x, y, x_val, y_val = data_of(NET, seed=1)
+    data = {
+        **problem.data,
+        "train": {**problem.data["train"], "x": x, "y": y},
+        "validation": {**problem.data["validation"], "x": x_val, "y": y_val},
+    }
+    other = problem.replace(data=data)
+    found = []
+    assert traces(lambda: found.append(hg.hypergradient(other, values))) == 0
+    assert found[0].loss != hg.hypergradient(problem, values).loss
+    optimizer, tuned = optimizer_of(RULES["Adam"], "plain", "decay")
+    afresh = hg.Problem.from_model(
+        problem.keras.model,
+        x,
+        y,
+        validation_data=(x_val, y_val),
+        batch_size=BATCH,
+        steps=problem.num_steps,
+        hyperparameters=problem.space,
+    )
+    assert found[0].loss == pytest.approx(hg.hypergradient(afresh, values).loss)
+
+
+def test_a_run_before_its_sweep_and_a_rejected_run(warm):
+    problem, values = warm
+    method = hg.Reverse()
+    checked = problem.values(values)
+    assert traces(method.run, problem, checked) == 0
+    tape = method.run(problem, checked)
+    assert traces(method.sweep, problem, tape) == 0
+
+
+def test_another_range_and_another_default(warm):
+    problem, values = warm
+    space = {name: hg.Float(-10.0, 10.0, default=v) for name, v in values.items()}
+    other = problem.replace(space=space)
+    assert traces(hg.hypergradient, other, values) == 0
+
+
+def test_partial_batches_cost_one_program_for_each_shape():
+    optimizer, tuned = optimizer_of(RULES["SGD"], "plain", "bare")
+    problem, values = problem_of(NET, optimizer, tuned, rows=7, steps=5)
+    hg.hypergradient(problem, values)
+    for num_steps in (2, 4, 9):
+        longer = problem.replace(num_steps=num_steps)
+        assert traces(hg.hypergradient, longer, values) == 0
+
+
+@pytest.mark.parametrize("method", ANY_LENGTH, ids=lambda m: m.name)
+def test_functional_problems(method):
+    form = constant_rate()
+    hg.hypergradient(form.problem, form.values, method.make())
+    for num_steps in (3, 20):
+        other = form.problem.replace(num_steps=num_steps)
+        assert traces(hg.hypergradient, other, {"rate": 0.1}, method.make()) == 0
+
+
+def test_per_step_values_of_the_same_length():
+    form = rate_per_step()
+    hg.hypergradient(form.problem, form.values)
+    other = {"rate": np.linspace(0.3, 0.1, 7).astype("float32")}
+    assert traces(hg.hypergradient, form.problem, other) == 0
+    as_list = {"rate": np.linspace(0.3, 0.1, 7).tolist()}
+    assert traces(hg.hypergradient, form.problem, as_list) == 0
+
+
+def test_a_problem_of_its_own_starts_afresh():
+    """Programs live on the Problem: another one cannot be served a wrong one."""
+    first, second = constant_rate(), constant_rate()
+    hg.hypergradient(first.problem, first.values)
+    assert traces(hg.hypergradient, second.problem, second.values) > 0
+    changed = first.problem.replace(val_loss=lambda s, h, data: s.weights[0] ** 2)
+    found = hg.hypergradient(changed, first.values)
+    assert found.loss >= 0.0 and found.loss != first.loss

@@ -1,0 +1,153 @@
+"""Hypergradients are derivatives: a covering part of rule × option × number × net.
+
+Each cell tunes every number of its optimizer and its net at once, in float64. The whole
+product is in ``test_truth_mlps.py`` and ``test_truth_norms.py``.
+"""
+
+import keras
+import pytest
+
+import hypergrad as hg
+from nets import BATCH, NETS, NOISY, optimizer_of, problem_of
+from registry import RULES
+from truth import (
+    OPTIONS,
+    Cell,
+    check_against_differences,
+    check_against_hand_written,
+    made,
+)
+
+CELLS = [
+    Cell("tanh", "SGD", "plain", "bare"),
+    Cell("tanh", "RMSprop", "centered-momentum", "clipnorm"),
+    Cell("tanh", "FromKeras-Nadam", "plain", "global_clipnorm"),
+    Cell("relu-dead", "Adam", "amsgrad", "clipnorm"),
+    Cell("relu-dead", "SGD", "momentum", "global_clipnorm"),
+    Cell("relu-dead", "RMSprop", "plain", "decay"),
+    Cell("cnn-batchnorm", "SGD", "nesterov", "clipvalue"),
+    Cell("cnn-batchnorm", "AdamW", "plain", "decay"),
+    Cell("layernorm", "Adam", "plain", "global_clipnorm"),
+    Cell("layernorm", "RMSprop", "momentum", "bare"),
+    Cell("groupnorm", "AdamW", "amsgrad", "clipvalue"),
+    Cell("groupnorm", "RMSprop", "centered", "decay"),
+    Cell("groupnorm", "FromKeras-own", "plain", "clipnorm"),
+]
+
+
+def judged(cell: Cell) -> list:
+    """The tests of one cell, side by side: they share what is compiled."""
+    tests = [pytest.param(cell, None, id=f"{cell}-finite-differences")]
+    if cell.is_hand_written:
+        tests += [pytest.param(cell, "as-is", id=f"{cell}-hand-written")]
+        if "epsilon" in RULES[cell.rule].numbers:
+            id_ = f"{cell}-hand-written-epsilon-1e-7"
+            tests += [pytest.param(cell, 1e-7, id=id_)]
+    return tests
+
+
+@pytest.mark.parametrize("cell, judge", [t for cell in CELLS for t in judged(cell)])
+def test_truth(cell, judge):
+    if judge is None:
+        check_against_differences(*made(cell))
+    else:
+        check_against_hand_written(cell, None if judge == "as-is" else judge)
+
+
+def test_the_cells_cover_every_net_rule_variant_and_option():
+    assert {c.net for c in CELLS} == set(NETS)
+    assert {c.option for c in CELLS} == set(OPTIONS)
+    variants = {(name, v) for name, rule in RULES.items() for v in rule.variants}
+    assert {(c.rule, c.variant) for c in CELLS} == variants
+
+
+def test_the_relu_net_has_dead_units_and_a_dead_layer():
+    problem, values = made(Cell("relu-dead", "Adam", "amsgrad", "clipnorm"))
+    final = hg.hypergradient(problem, values).info["final_state"]
+    second_moments = [abs(keras.ops.convert_to_numpy(v)) for v in _velocities(final)]
+    assert all(v.max() == 0.0 for v in second_moments[2:4])  # the dead layer
+    assert second_moments[1].max() > 0.0 == second_moments[1].min()
+
+
+def _velocities(state):
+    return state.optimizer_state["velocities"]
+
+
+def test_numbers_of_layers():
+    """Noise, activity regularisation, slopes: everything that is not in `NETS`."""
+    check_against_differences(*_problem(NOISY, "SGD", "plain", "bare"))
+
+
+def test_a_schedule_and_constraints():
+    """The rate is a schedule of the step count; two kinds of weights are projected."""
+    rule = RULES["SGD"]
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.125, 2, 0.5)
+    optimizer = rule.optimizer(schedule, momentum=0.75, weight_decay=0.05)
+
+    def constrain(model):
+        model.layers[0].kernel_constraint = keras.constraints.MaxNorm(0.9)
+        model.layers[0].kernel.constraint = keras.constraints.MaxNorm(0.9)
+        model.layers[1].kernel.constraint = keras.constraints.UnitNorm()
+
+    check_against_differences(
+        *problem_of(
+            NETS["tanh"],
+            optimizer,
+            {"momentum": 0.75, "weight_decay": 0.05},
+            prepare=constrain,
+        )
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drop_remainder", [False, True])
+def test_partial_batches(drop_remainder):
+    optimizer, tuned = optimizer_of(RULES["Adam"], "plain", "clipnorm")
+    for method in (hg.Reverse("all"), hg.Reverse()):
+        check_against_differences(
+            *problem_of(
+                NETS["layernorm"],
+                optimizer,
+                tuned,
+                rows=2 * BATCH + 3,
+                steps=7,
+                drop_remainder=drop_remainder,
+            ),
+            method=method,
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["cnn-batchnorm", "groupnorm"])
+def test_under_xla(net):
+    """TensorFlow compiles as the model says; on JAX nothing changes."""
+    optimizer, tuned = optimizer_of(RULES["Adam"], "amsgrad", "clipnorm")
+    check_against_differences(
+        *problem_of(NETS[net], optimizer, tuned, jit_compile=True)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["use_ema", "gradient_accumulation_steps"])
+def test_options_that_run_through_keras_own_code(option):
+    """The objective is that of the raw weights, in the run as in its derivative."""
+    rule = RULES["Adam"]
+    more = {"use_ema": {"use_ema": True, "ema_overwrite_frequency": 2}}
+    more["gradient_accumulation_steps"] = {"gradient_accumulation_steps": 2}
+    numbers = dict(rule.numbers)
+    optimizer = rule.optimizer(**numbers, **more[option])
+    check_against_differences(*problem_of(NETS["tanh"], optimizer, numbers))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Adagrad", "Adadelta", "Adamax", "Ftrl", "Lamb"])
+def test_other_optimizers_of_keras(name):
+    optimizer = getattr(keras.optimizers, name)(0.0625)
+    check_against_differences(
+        *problem_of(NETS["tanh"], optimizer, {"learning_rate": 0.0625})
+    )
+
+
+def _problem(net, rule, variant, option):
+    optimizer, tuned = optimizer_of(RULES[rule], variant, option)
+    return problem_of(net, optimizer, tuned)

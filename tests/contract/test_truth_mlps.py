@@ -1,0 +1,22 @@
+"""Every rule, variant, option and number on the multilayer perceptrons, in float64."""
+
+import pytest
+
+from truth import check_against_differences, check_against_hand_written, made, product
+
+pytestmark = pytest.mark.slow
+
+CELLS = product("tanh", "relu-dead")
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_finite_differences(cell):
+    check_against_differences(*made(cell))
+
+
+HAND_WRITTEN = [cell for cell in CELLS if cell.is_hand_written]
+
+
+@pytest.mark.parametrize("cell", HAND_WRITTEN, ids=lambda c: f"{c}-hand-written")
+def test_hand_written(cell):
+    check_against_hand_written(cell)

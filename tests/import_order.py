@@ -1,0 +1,29 @@
+"""The one place that says which room of the library may import which.
+
+A room is a top-level module or folder of ``hypergrad``. It imports from its own line
+and the lines above it, never from a line below; rooms of one line do not import each
+other in a circle. A new room enters here first.
+"""
+
+ORDER = (
+    ("backend",),
+    ("space", "traced", "linear", "data", "status"),
+    ("rules", "targets"),
+    ("problem", "unroll", "result", "data_checks", "keras_checks", "tunable_space"),
+    ("influence",),
+    ("from_model", "plots"),
+    ("methods", "estimate"),
+    ("locate", "_hypergradient"),
+    ("outer", "diagnostics", "callbacks"),
+    ("_tune", "_search", "optimizers"),
+    ("tuner",),
+)
+
+# The exceptions: (importer, imported) pairs that look down the list, from inside of a
+# function: `Problem.from_model` and `Result.plot` hand over to the room that does it.
+INSIDE_A_FUNCTION = (("problem", "from_model"), ("result", "plots"))
+
+FRAMEWORKS = ("jax", "jaxlib", "tensorflow", "torch")
+BEHIND_THE_WALL = "backend"
+# optax belongs to JAX; the one file that may import it, inside a function
+OPTAX = "rules/from_optax.py"
