@@ -68,6 +68,7 @@ def hypergradient(
     _check(problem, method)
     checked = problem.values(values)
     start = time.perf_counter()
+    method.prepare(problem, checked)
     tape = method.run(problem, checked)
     status = run_status(problem, tape)
     gradient = nan_gradient(checked)

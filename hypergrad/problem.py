@@ -181,7 +181,8 @@ class Problem:
         """Completes values by the defaults and checks them against the space.
 
         Args:
-            values: dict, name → number or array in user units; None: the defaults.
+            values: dict, name → number or array in user units; None: the defaults
+                (`Float.start`: without one, the middle of the range).
 
         Raises:
             ValueError: an unknown name, or a value outside its range.
@@ -194,7 +195,9 @@ class Problem:
                 f"{sorted(self.space)}."
             )
         return {
-            name: self.space[name].validate(name, values.get(name, float_.default))
+            name: float_.validate(name, values[name])
+            if name in values
+            else float_.start()
             for name, float_ in self.space.items()
         }
 
@@ -314,10 +317,6 @@ class Problem:
         if key not in self._programs:
             self._programs[key] = make()
         return self._programs[key]
-
-    def forget(self, key: Any) -> None:
-        """Drops what `remember` keeps under that key."""
-        self._programs.pop(key, None)
 
 
 def _last(data: Any) -> tuple:

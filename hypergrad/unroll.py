@@ -228,18 +228,28 @@ def forward(
         yield segment, state, losses
 
 
-def default_capacity(problem: Problem) -> int:
-    """About √T, rounded up to a power of two, decided by the first T of a problem.
+def default_capacity(problem: Problem, state: Any) -> int:
+    """`sqrt_capacity`, decided by the first T of a problem.
 
-    Kept for problems that share programs: another T compiles nothing. √T states at
-    segment starts plus √T states inside one segment is the least memory that one
-    recomputation of each step allows (Griewank & Walther 2000).
+    Kept for problems that share programs: another T compiles nothing.
     """
-    return problem.remember("capacity", lambda: sqrt_capacity(problem.num_steps))
+    return problem.remember("capacity", lambda: sqrt_capacity(problem, state))
 
 
-def sqrt_capacity(num_steps: int) -> int:
-    return 2 ** math.ceil(math.log2(max(1.0, math.sqrt(num_steps))))
+def sqrt_capacity(problem: Problem, state: Any) -> int:
+    """The steps of a segment that need the least memory when each is run twice.
+
+    T/S states at segment starts and S records inside one segment are least at
+    S = √(T · size of a state / size of a record) (Griewank & Walther 2000).
+    """
+    grads = () if problem.step is not None else state.weights
+    size, more = _numbers(state), _numbers(grads)
+    ratio = size / (size + more) if size else 1.0
+    return max(1, math.ceil(math.sqrt(ratio * problem.num_steps)))
+
+
+def _numbers(value: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in tree.flatten(value))
 
 
 def validate(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:

@@ -49,7 +49,7 @@ class Method:
 METHODS = (
     Method("Reverse()", hg.Reverse),
     Method("Reverse('all')", lambda: hg.Reverse("all")),
-    Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3, any_length=False),
+    Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3),
 )
 
 

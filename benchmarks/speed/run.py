@@ -104,6 +104,15 @@ def measure(name: str, repeats: int, fit: bool, num_steps: int | None) -> dict:
 
 
 def peak_bytes() -> int:
+    """Largest resident size of this process so far.
+
+    Linux hands ``ru_maxrss`` down from the parent, ``VmHWM`` starts with the process.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -170,6 +179,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in options.models:
         report(name, measure(name, options.repeats, options.fit, options.steps))
+        keras.backend.clear_session()
     if options.memory:
         print(
             "| model | backend | method | T | peak MB above plain | T (state + g) MB |"

@@ -45,6 +45,7 @@ zeros of their own dtype, and whatever is passed for them is ignored.
 ===================  ==================================================================
 """
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -101,6 +102,7 @@ class Compiled:
         tracing: Callable[[], AbstractContextManager[None]],
         compiled_by: Callable[[Callable], Callable],
     ):
+        functools.update_wrapper(self, fn)
         self.traces = 0
 
         def traced(*args: Any) -> Any:

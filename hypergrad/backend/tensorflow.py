@@ -1,6 +1,7 @@
 """The contract on TensorFlow."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,10 +40,43 @@ def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compile
     del donate  # TensorFlow reuses memory by itself
 
     def compiled_by(traced: Callable) -> Callable:
-        function = tf.function(traced, jit_compile=bool(xla), autograph=False)
-        return lambda *args: function(*tree.map_structure(_as_argument, args))
+        if not xla:
+            return _with_arguments(tf.function(traced, autograph=False))
+        return _XlaOrGraph(traced)
 
     return Compiled(fn, tracing, compiled_by)
+
+
+def _with_arguments(function: Callable) -> Callable:
+    return lambda *args: function(*tree.map_structure(_as_argument, args))
+
+
+class _XlaOrGraph:
+    """A function compiled with XLA, or, where XLA refuses it, as a graph."""
+
+    def __init__(self, traced: Callable):
+        self._graph = _with_arguments(tf.function(traced, autograph=False))
+        xla = tf.function(traced, autograph=False, jit_compile=True)
+        self._call: Callable = _with_arguments(xla)
+        self._proven = False
+
+    def __call__(self, *args: Any) -> Any:
+        if self._proven:
+            return self._call(*args)
+        try:
+            out = self._call(*args)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            first = str(error).strip().splitlines()[0]
+            warnings.warn(
+                "XLA cannot compile a derivative of this model, so TensorFlow runs it "
+                f"as a graph: {first} Compile the model with `jit_compile=False` to "
+                "say so yourself. A model that draws random numbers draws others now.",
+                stacklevel=2,
+            )
+            self._call = self._graph
+            out = self._call(*args)
+        self._proven = True
+        return out
 
 
 def _as_argument(leaf: Any) -> Any:
@@ -86,15 +120,24 @@ def _inexact_leaves(value: Any) -> list:
 
 def _gradient(tape: Any, outputs: list, sources: list, cotangents: list | None) -> list:
     if not outputs or not sources:
-        return [tf.zeros_like(source) for source in sources]
-    gradients = tape.gradient(
-        outputs,
-        sources,
-        output_gradients=cotangents,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+        return [_zeros(source) for source in sources]
+    gradients = tape.gradient(outputs, sources, output_gradients=cotangents)
     # The gradient of an embedding lookup is a tf.IndexedSlices.
-    return [tf.convert_to_tensor(g) for g in gradients]
+    return [
+        _zeros(source) if g is None else tf.convert_to_tensor(g)
+        for source, g in zip(sources, gradients)
+    ]
+
+
+def _zeros(source: Any) -> Any:
+    """Zeros that `add` knows: where nothing depends, nothing is added."""
+    zeros = tf.zeros_like(source)
+    zeros._hypergrad_is_zero = True
+    return zeros
+
+
+def _is_zero(leaf: Any) -> bool:
+    return getattr(leaf, "_hypergrad_is_zero", False)
 
 
 def vjp(fn: Callable, *primals: Any) -> CotangentPair:
@@ -291,7 +334,12 @@ def zeros_like(value: Any) -> Any:
 
 
 def add(a: Any, b: Any) -> Any:
-    return tree.map_structure(lambda x, y: x + y if is_inexact(x) else x, a, b)
+    def leaf(x: Any, y: Any) -> Any:
+        if not is_inexact(x) or _is_zero(y):
+            return x
+        return y if _is_zero(x) else x + y
+
+    return tree.map_structure(leaf, a, b)
 
 
 def convert(x: Any, dtype: str | None = None) -> Any:

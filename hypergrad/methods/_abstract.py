@@ -43,6 +43,10 @@ class AbstractMethod(abc.ABC):
         """Raises ValueError where the method is not valid, naming one that is."""
 
     @abc.abstractmethod
+    def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
+        """Compiles what a sweep needs, before a run holds memory for it."""
+
+    @abc.abstractmethod
     def run(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
         """Trains T steps at checked values."""
 

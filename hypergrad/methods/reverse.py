@@ -63,18 +63,31 @@ class Reverse(AbstractMethod):
         # The committed ratio of the MLP row of benchmarks/speed, default memory.
         return {"jax": 4.5, "tensorflow": 4.0}[backend.name]
 
+    def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
+        bound = unroll.on_host(problem.bound(values))
+        state = unroll.initial_state(problem, bound)
+        carry = backend.zeros_like((state, bound.shared, bound.per_example))
+        for segment in unroll.plan(problem, self._capacity(problem, state)):
+            batch = tree.flatten(problem.batch(segment.start))
+            shapes = tuple((leaf.shape, leaf.dtype) for leaf in batch)
+            key = ("prepared", shapes, *_room_key(segment, state))
+            if not problem.remember(key, list):
+                # A segment of no steps: compiles, and computes nothing.
+                inputs = unroll.step_inputs(problem, bound, segment)
+                none = inputs._replace(length=np.int32(0))
+                self._sweep_segment(problem, segment, state, None, carry, none)
+                problem.remember(key, list).append("done")
+
     def run(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
         bound = unroll.on_host(problem.bound(values))
-        segments = unroll.plan(problem, self._capacity(problem))
         state = unroll.initial_state(problem, bound)
+        segments = unroll.plan(problem, self._capacity(problem, state))
         starts, stored, losses = [], [], []
         if self._stores_all(problem):
-            program = unroll.record_program(problem)
             for segment in segments:
                 starts.append(state)
                 inputs = unroll.step_inputs(problem, bound, segment)
-                room = self._room(problem, segment, state)
-                state, records, part = program(room, state, inputs, problem.data)
+                state, records, part = self._record(problem, segment, state, inputs)
                 stored.append(records)
                 losses.append((segment.length, part))
         else:
@@ -104,17 +117,14 @@ class Reverse(AbstractMethod):
             segment = tape.segments[k]
             inputs = unroll.step_inputs(problem, bound, segment)
             carry = (adjoint, d_shared, d_per_example)
-            if not tape.stored:
-                carry, rows = self._recompute(
-                    problem, segment, tape.starts[k], carry, inputs
-                )
-            else:
-                # Swept records leave the tape: the next run writes into their memory.
-                # Sweeping a tape again recomputes them.
-                records, start = tape.stored.pop(), tape.starts[k]
-                program = problem.program("sweep", lambda: _sweep_program(problem))
-                carry, rows = program(records, start, carry, inputs, problem.data)
-                self._give_back(problem, segment, start, backend.room_of(records))
+            # Swept records leave the tape: the next run writes into their memory.
+            # Sweeping a tape again recomputes them.
+            records = tape.stored.pop() if tape.stored else None
+            carry, rows = self._sweep_segment(
+                problem, segment, tape.starts[k], records, carry, inputs
+            )
+            # Dispatched ahead of the device, every segment would hold its own adjoint.
+            backend.synchronize(carry)
             adjoint, d_shared, d_per_example = carry
             stop = segment.start + segment.length
             for name, values in rows.items():
@@ -126,45 +136,44 @@ class Reverse(AbstractMethod):
             tape.values, Bound(d_shared, d_per_step, d_per_example)
         )
 
-    def _capacity(self, problem: Problem) -> int:
-        if isinstance(self.checkpoints, int):
-            return -(-problem.num_steps // self.checkpoints)
-        if self.checkpoints == "sqrt":
-            return unroll.sqrt_capacity(problem.num_steps)
-        return unroll.default_capacity(problem)
+    def _capacity(self, problem: Problem, state: Any) -> int:
+        number = self.checkpoints
+        if isinstance(number, int):
+            # Decided by the first T of the problem: another one compiles nothing.
+            key = ("capacity", number)
+            return problem.remember(key, lambda: -(-problem.num_steps // number))
+        return unroll.default_capacity(problem, state)
 
     def _stores_all(self, problem: Problem) -> bool:
-        # XLA programs of TensorFlow cannot hand a tensor list over: recompute there.
-        xla_lists = backend.name == "tensorflow" and problem.xla
-        return self.checkpoints == "all" and not xla_lists
+        return self.checkpoints == "all" and not _lists_stay_inside(problem)
 
-    def _recompute(
+    def _record(
+        self, problem: Problem, segment: Segment, start: Any, inputs: StepInputs
+    ) -> tuple[Any, Any, Any]:
+        """(state, records, training losses) of a segment, in memory used before."""
+        free = problem.remember(_room_key(segment, start), list)
+        room = free.pop() if free else unroll.new_room(problem, segment.capacity, start)
+        program = unroll.record_program(problem)
+        return program(room, start, inputs, problem.data)
+
+    def _sweep_segment(
         self,
         problem: Problem,
         segment: Segment,
         start: Any,
+        records: Any,
         carry: tuple,
         inputs: StepInputs,
     ) -> tuple[tuple, dict]:
-        room = self._room(problem, segment, start)
-        program = problem.program(
-            "recompute", lambda: _recompute_program(problem), donate=(0,)
-        )
-        room, carry, rows = program(room, start, carry, inputs, problem.data)
-        self._give_back(problem, segment, start, room)
-        return carry, rows
-
-    def _room(self, problem: Problem, segment: Segment, state: Any) -> Any:
-        """Memory for the records of a segment: used before, or new."""
-        free = problem.remember(_room_key(segment, state), list)
-        if free:
-            return free.pop()
-        return unroll.new_room(problem, segment.capacity, state)
-
-    def _give_back(
-        self, problem: Problem, segment: Segment, state: Any, room: Any
-    ) -> None:
-        problem.remember(_room_key(segment, state), list).append(room)
+        """(carry, dE/dper_step rows) before a segment, from the carry after it."""
+        if _lists_stay_inside(problem):
+            return _fused_program(problem)(start, carry, inputs, problem.data)
+        if records is None:
+            records = self._record(problem, segment, start, inputs)[1]
+        swept = _sweep_program(problem)(records, start, carry, inputs, problem.data)
+        free = problem.remember(_room_key(segment, start), list)
+        free.append(backend.room_of(records))
+        return swept
 
 
 def _room_key(segment: Segment, state: Any) -> tuple:
@@ -172,24 +181,27 @@ def _room_key(segment: Segment, state: Any) -> tuple:
     return "rooms", segment.capacity, *((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _recompute_program(problem: Problem) -> Callable:
-    """Runs a segment again, recording its steps, then sweeps it."""
+def _lists_stay_inside(problem: Problem) -> bool:
+    # A tensor list of TensorFlow cannot leave a program that XLA compiles.
+    return backend.name == "tensorflow" and bool(problem.xla)
 
-    def recompute(room, start, carry, inputs, data):
-        capacity = unroll.capacity_of(inputs)
-        records = unroll.new_records(problem, capacity, start, room)
+
+def _fused_program(problem: Problem) -> Callable:
+    """Records and sweeps a segment in one program."""
+
+    def fused(start, carry, inputs, data):
+        records = unroll.new_records(problem, unroll.capacity_of(inputs), start)
         _, records, _ = unroll.run_recorded(problem, records, start, inputs, data)
-        carry, rows = _sweep(problem, records, start, carry, inputs, data)
-        return backend.room_of(records), carry, rows
+        return _sweep(problem, records, start, carry, inputs, data)
 
-    return recompute
+    return problem.program("fused", lambda: fused)
 
 
 def _sweep_program(problem: Problem) -> Callable:
     def sweep(records, start, carry, inputs, data):
         return _sweep(problem, records, start, carry, inputs, data)
 
-    return sweep
+    return problem.program("sweep", lambda: sweep)
 
 
 def _sweep(

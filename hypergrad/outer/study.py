@@ -9,6 +9,7 @@ import numpy as np
 
 from hypergrad._hypergradient import run_status, unconstrained
 from hypergrad.callbacks import Callback
+from hypergrad.influence import warn_where_zero
 from hypergrad.locate import all_finite
 from hypergrad.methods import AbstractMethod
 from hypergrad.outer.budget import Budget
@@ -57,7 +58,7 @@ class Study:
         self.spent = 0.0
         self.stopped = ""
         self.notes: list[str] = []
-        self._tape: tuple[int, Any] | None = None
+        self._tapes: dict[int, Any] = {}
         self._before = 0.0
         self._since = time.perf_counter()
         self._slowest = 0.0
@@ -104,15 +105,15 @@ class Study:
     def sweep(self, scored: Scored) -> dict[str, np.ndarray]:
         """dE/du at a scored run: costs a sweep.
 
-        The tape of the last run is at hand; for another the run is repeated, which is
-        not counted (it happens once after a screening or a resume).
+        The tapes of the last run and of the best one are at hand. Another run is
+        repeated, which is not counted: it happens once after a resume.
         """
-        if self._tape is None or self._tape[0] != scored.row:
+        if scored.row not in self._tapes:
             self._train(scored.row, scored.values)
-        assert self._tape is not None
         self.spent += self.sweep_cost
-        gradient = self.method.sweep(self.problem, self._tape[1])
-        self._tape = None
+        tape = self._tapes.pop(scored.row)
+        gradient = self.method.sweep(self.problem, tape)
+        warn_where_zero(self.problem, scored.values, gradient, stacklevel=5)
         gradient = unconstrained(self.problem, scored.values, gradient)
         self.history.add_norms(scored.row, gradient)
         return gradient
@@ -142,7 +143,13 @@ class Study:
             loss = math.nan
             if row == 0:
                 self.status = run_status(self.problem, tape)
-        self._tape = (row, tape)
+        # Of the best run the states of all steps are let go: they can be recomputed.
+        self._tapes = {
+            known: kept._replace(stored=None)
+            for known, kept in self._tapes.items()
+            if self.best is not None and known == self.best.row
+        }
+        self._tapes[row] = tape
         if row > 0:  # the first run compiles
             self._slowest = max(self._slowest, time.perf_counter() - began)
         return Scored(row, values, loss, tape.metrics, tape.final)

@@ -103,18 +103,16 @@ def test_a_schedule_and_constraints():
 @pytest.mark.parametrize("drop_remainder", [False, True])
 def test_partial_batches(drop_remainder):
     optimizer, tuned = optimizer_of(RULES["Adam"], "plain", "clipnorm")
+    problem, values = problem_of(
+        NETS["layernorm"],
+        optimizer,
+        tuned,
+        rows=2 * BATCH + 3,
+        steps=7,
+        drop_remainder=drop_remainder,
+    )
     for method in (hg.Reverse("all"), hg.Reverse()):
-        check_against_differences(
-            *problem_of(
-                NETS["layernorm"],
-                optimizer,
-                tuned,
-                rows=2 * BATCH + 3,
-                steps=7,
-                drop_remainder=drop_remainder,
-            ),
-            method=method,
-        )
+        check_against_differences(problem, values, method)
 
 
 @pytest.mark.slow
