@@ -68,7 +68,8 @@ suite suite-all: $(STAMP)
 
 speed: $(STAMP) ## Ratios against plain training, on both backends.
 	@set -e; for backend in $(BACKENDS); do \
-	  KERAS_BACKEND=$$backend $(RUN) benchmarks/speed/run.py; \
+	  KERAS_BACKEND=$$backend $(RUN) benchmarks/speed/run.py --fit --memory \
+	    --out out/speed/$$backend.json; \
 	done
 
 clean: ## Remove .venv, caches and what programs wrote to out/.

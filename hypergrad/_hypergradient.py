@@ -20,7 +20,9 @@ class Hypergradient(NamedTuple):
     and shapes as the values. ``unconstrained_gradient``: dict, dE/du on the line that
     the transform of each `Float` maps to its range. ``metrics``: dict of floats, the
     compiled metrics on the validation data and ``keras_val_loss``. ``status``: a
-    `Status`. ``info``: dict: ``values``, ``train_losses`` (T,), ``seconds``, ``runs``.
+    `Status`. ``info``: dict: ``values``; ``train_losses``, array (T,), NaN where an
+    opaque step reports none; ``seconds``; ``runs``, the cost in plain trainings;
+    ``final_state``, what the last step left, a `TrainState` of a Keras model.
     """
 
     loss: Any
@@ -96,7 +98,7 @@ def hypergradient(
 
 def run_status(problem: Problem, tape: Any) -> Status:
     """The status of a run before its sweep."""
-    if np.isfinite(tape.loss) and all_finite(tape.final):
+    if np.isfinite(tape.loss) and all_finite(problem, tape.final):
         return Status()
     return locate(problem, tape)
 

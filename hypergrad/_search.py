@@ -1,15 +1,22 @@
 """Random, grid and quasi-random search over the same compiled runs: the baselines."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hypergrad.callbacks import Callback, ProgressBar
-from hypergrad.methods import Reverse
+from hypergrad.callbacks import Callback
+from hypergrad.methods import AbstractMethod, Reverse
 from hypergrad.outer.budget import Budget
 from hypergrad.outer.ending import result_of
-from hypergrad.outer.entry import problem_of, start_of
+from hypergrad.outer.entry import (
+    checked_seed,
+    problem_of,
+    start_of,
+    told_by,
+    with_fit_options,
+)
 from hypergrad.outer.held_out import held_out_problem
 from hypergrad.outer.sequence import quasirandom
 from hypergrad.outer.study import Study
@@ -19,6 +26,7 @@ from hypergrad.space import Float
 METHODS = ("random", "grid", "quasirandom")
 
 
+@with_fit_options
 def search(
     model_or_problem: Any,
     x: Any = None,
@@ -50,11 +58,15 @@ def search(
         x, y, sample_weight: with a model: the training data, as in ``fit``. With a
             problem the method may stand in the place of ``x``.
         method: "random", "grid" or "quasirandom".
-        budget: number of runs, or `Budget`.
+        budget: number of runs, or `Budget` with ``runs`` or ``outer_steps``; here an
+            outer step is one run, the start's among them.
         seed: int, of the points (and, with a model, of the batch order).
         include_start: bool, runs the user's start first, as part of the budget.
         callbacks, verbose, test_data: as in `tune`.
-        **fit_options: with a model: the keywords of `Problem.from_model`.
+        **fit_options: with a model: the keywords of `Problem.from_model`:
+            ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
+            or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
+            ``class_weight``, ``bind``, ``objective``, ``build_fn``.
 
     Returns:
         A `Result`, as of `tune`.
@@ -69,29 +81,35 @@ def search(
 
     References: Bergstra & Bengio 2012, JMLR 13 (random search).
     """
-    if isinstance(x, str):
-        method, x = x, None
+    if isinstance(x, (str, AbstractMethod)):
+        method, x = x, None  # type: ignore[assignment]
     if method not in METHODS:
         raise ValueError(
             f"`method` must be one of {', '.join(map(repr, METHODS))}. Received: "
-            f"{method!r}."
+            f"{method!r}. To descend a hypergradient use hg.tune."
         )
     limits = Budget.of(budget)
-    if limits.runs is None:
+    most = min(_limits(limits.runs), _limits(limits.outer_steps))
+    if most == math.inf:
         raise ValueError(
             "`search` needs to know how many points there are. Received: budget="
             f"{budget!r}. Pass a number of runs, or hg.Budget(runs=…)."
         )
+    seed = checked_seed(seed)
+    told = told_by(callbacks, verbose)
     problem = problem_of(model_or_problem, (x, y, sample_weight), seed, fit_options)
     test = None if test_data is None else held_out_problem(problem, test_data)
-    told = [ProgressBar(verbose)] if verbose not in (0, False) else []
-    study = Study(problem, Reverse(), limits, [*told, *callbacks])
+    study = Study(problem, Reverse(), limits, told)
     start = start_of(problem)
-    number = int(limits.runs) - bool(include_start)
+    number = int(most) - bool(include_start)
     points = list(points_of(method, problem.space, number, seed))
     plan = [("search", point) for point in points]
     _run(study, ([("start", start)] if include_start else []) + plan)
     return _ended(study, test)
+
+
+def _limits(limit: float | None) -> float:
+    return math.inf if limit is None else limit
 
 
 def points_of(

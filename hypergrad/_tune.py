@@ -7,18 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from hypergrad.callbacks import Callback, EarlyStopping, ProgressBar
-from hypergrad.methods import AbstractMethod, Reverse
+from hypergrad.callbacks import Callback
+from hypergrad.methods import AbstractMethod
 from hypergrad.outer import checkpoint
 from hypergrad.outer.budget import Budget
-from hypergrad.outer.descent import Descent, Place, interior
+from hypergrad.outer.descent import SPENT, Descent, Place, interior
 from hypergrad.outer.ending import result_of
-from hypergrad.outer.entry import problem_of, start_of
+from hypergrad.outer.entry import (
+    checked_method,
+    checked_seed,
+    problem_of,
+    start_of,
+    told_by,
+    with_fit_options,
+)
+from hypergrad.outer.fingerprint import fingerprint, refuse_other
 from hypergrad.outer.held_out import held_out_problem
-from hypergrad.outer.keras_steps import KerasSteps, steps_of
+from hypergrad.outer.keras_steps import steps_of
 from hypergrad.outer.safeguard import TakeBack
 from hypergrad.outer.screening import Screening
-from hypergrad.outer.steps import AbstractSteps
 from hypergrad.outer.study import Scored, Study
 from hypergrad.problem import Problem
 from hypergrad.result import Result, files
@@ -30,6 +37,7 @@ SCREENING_PART = 0.3
 """The default screening takes at most this part of a budget in runs."""
 
 
+@with_fit_options
 def tune(
     model_or_problem: Any,
     x: Any = None,
@@ -70,17 +78,23 @@ def tune(
         seed: int, of the batch order (with a model) and the screening.
         directory: folder where every outer step is kept. A killed tune that is started
             again goes on from there to the same numbers; a finished one is not run
-            again, its result is returned.
+            again, its result is returned, whatever the initial weights now are.
+            Refused where model, data, space or settings differ. What cannot be
+            compared: objects of your own without ``get_config``, other than by their
+            class, and functions that yours call in other modules.
         callbacks: sequence of `hypergrad.callbacks.Callback`.
         verbose: "auto": a progress bar on a terminal, else a line for each outer step;
             0: nothing; 1: the bar; 2: the lines.
         screening: `Screening`, or None: the descent begins at the user's start.
         safeguard: `TakeBack`, or None: every step is kept.
-        budget: number of runs, or `Budget`; never exceeded.
+        budget: number of runs, or `Budget`. Runs are never exceeded; seconds are
+            looked at before each run.
         test_data: tuple (x, y) or (x, y, sample_weight), scored once at the end.
         patience: int, ends after as many outer steps without a better E.
-        **fit_options: with a model: the keywords of `Problem.from_model`, among them
-            ``validation_data``, ``hyperparameters``, ``epochs`` and ``batch_size``.
+        **fit_options: with a model: the keywords of `Problem.from_model`:
+            ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
+            or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
+            ``class_weight``, ``bind``, ``objective``, ``build_fn``.
 
     Returns:
         A `Result`.
@@ -90,7 +104,8 @@ def tune(
 
     Cost: a run for the start and for each point of the screening; for each outer step
         a run, and a sweep (``method.runs − 1`` runs) unless the step before was taken
-        back.
+        back. Where a hypergradient is not finite, random steps are tried (a run each),
+        or the descent goes on from the next best run (a run to repeat it).
 
     Example:
         >>> result = hg.tune(
@@ -106,13 +121,14 @@ def tune(
     steps = steps_of(optimizer)
     screening = _screening(screening, limits)
     guard = _safeguard(safeguard)
-    method = Reverse() if method is None else method
+    method = checked_method(method)
+    seed = checked_seed(seed)
+    told = told_by(callbacks, verbose, patience)
     folder = None if directory is None else files.writable(directory)
     data = (x, y, sample_weight)
     problem = problem_of(model_or_problem, data, seed, fit_options)
     method.check(problem)
     test = None if test_data is None else held_out_problem(problem, test_data)
-    told = [*_told(verbose, patience), *callbacks]
     study = Study(problem, method, limits, told)
     descent = Descent(study, steps, guard, number, seed)
     tuning = _Tuning(study, descent, screening, seed)
@@ -120,13 +136,15 @@ def tune(
         settings = {
             "seed": seed,
             "method": method,
-            "optimizer": _optimizer_text(optimizer),
+            "optimizer": optimizer,
             "screening": screening,
             "safeguard": guard,
             "outer_steps": number,
             "budget": limits,
+            "patience": patience,
+            "test data": None if test is None else _validation(test),
         }
-        marks = checkpoint.fingerprint(problem, settings)
+        marks = fingerprint(problem, settings)
         stored = _stored_content(folder, marks)
         if stored is not None and stored["finished"]:
             return _stored_result(folder, problem, study)
@@ -164,8 +182,11 @@ class _Tuning:
             "on_tune_begin",
             outer_steps=None if steps >= UNLIMITED else steps,
             budget=study.budget.runs,
+            history=study.history.columns,
         )
         try:
+            if steps:
+                study.prepare(start_of(study.problem))
             here = self._screened()
             if here is not None:
                 self._descend(here)
@@ -184,17 +205,22 @@ class _Tuning:
         """Runs the start and the screening; where the descent begins, if anywhere."""
         study = self.study
         if self.place is not None:
+            study.first = 1 if "interior" in study.history.columns["kind"] else 0
             return study.remembered(self.place.row)
         done = len(study.history)
         runs: list[Scored] = [study.remembered(row) for row in range(done)]
-        for kind, values in self._planned()[done:]:
+        plan = self._planned()
+        # Nothing descends from a bound: there the slope on the line is zero.
+        study.first = 1 if len(plan) > 1 and plan[1][0] == "interior" else 0
+        for kind, values in plan[done:]:
             if runs and not study.affords(1.0):
                 break
             runs.append(study.run(kind, values))
             self._save()
-        # Nothing descends from a bound: there the slope on the line is zero.
-        first = 1 if "interior" in study.history.columns["kind"] else 0
-        finite = [run for run in runs[first:] if np.isfinite(run.loss)]
+        finite = [run for run in runs[study.first :] if np.isfinite(run.loss)]
+        if not finite and not study.affords(1.0):
+            study.stop(SPENT)
+            return None
         if not finite:
             study.stop("no run of the screening ended in finite numbers")
             return None
@@ -245,7 +271,8 @@ class _Tuning:
 
 def _outer_steps(outer_steps: Any, limits: Budget) -> int:
     if outer_steps is None:
-        limited = limits.runs is not None or limits.seconds is not None
+        limits_given = (limits.runs, limits.outer_steps, limits.seconds)
+        limited = any(limit is not None for limit in limits_given)
         outer_steps = UNLIMITED if limited else OUTER_STEPS
     whole = isinstance(outer_steps, (int, np.integer))
     if not whole or isinstance(outer_steps, bool) or outer_steps < 0:
@@ -253,14 +280,15 @@ def _outer_steps(outer_steps: Any, limits: Budget) -> int:
             "`outer_steps` must be an integer of at least 0. Received: "
             f"{outer_steps!r}."
         )
-    return int(min(outer_steps, limits.outer_steps or UNLIMITED))
+    most = UNLIMITED if limits.outer_steps is None else limits.outer_steps
+    return int(min(outer_steps, most))
 
 
 def _screening(screening: Any, limits: Budget) -> Screening | None:
     if isinstance(screening, str) and screening == "default":
         runs = Screening().runs
         if limits.runs is not None:
-            runs = min(runs, max(0, int(SCREENING_PART * limits.runs) - 1))
+            runs = int(min(runs, max(0, SCREENING_PART * limits.runs - 1)))
         return Screening(runs)
     if screening is None or isinstance(screening, Screening):
         return screening
@@ -281,24 +309,9 @@ def _safeguard(safeguard: Any) -> TakeBack | None:
     )
 
 
-def _told(verbose: Any, patience: int | None) -> list[Callback]:
-    told: list[Callback] = []
-    if verbose not in (0, False):
-        told.append(ProgressBar(1 if verbose is True else verbose))
-    if patience is not None:
-        told.append(EarlyStopping(patience))
-    return told
-
-
-def _optimizer_text(optimizer: Any) -> str:
-    steps = steps_of(optimizer)
-    if isinstance(steps, KerasSteps):
-        config = dict(optimizer.get_config())
-        config.pop("name", None)
-        return f"{type(optimizer).__name__} {config}"
-    return (
-        repr(steps) if isinstance(optimizer, (AbstractSteps, type(None))) else "optax"
-    )
+def _validation(problem: Problem) -> Any:
+    data: Any = problem.data
+    return data["validation"]
 
 
 def _stored_content(folder: Path, marks: dict[str, str]) -> Any:
@@ -306,7 +319,7 @@ def _stored_content(folder: Path, marks: dict[str, str]) -> Any:
     if not (folder / f"{checkpoint.FILE}.json").exists():
         return None
     stored = files.read(folder, checkpoint.FILE)
-    checkpoint.refuse_other(folder, stored["fingerprint"], marks, stored["finished"])
+    refuse_other(folder, stored["fingerprint"], marks, stored["finished"])
     return stored
 
 

@@ -21,6 +21,28 @@ _ASKED_FOR_A_VALUE = (
     "has no attribute 'numpy'",
     "'numpy'. Did you mean",
 )
+# Losses of Keras with a value for each row, of the features of this row alone.
+_OF_EACH_ROW = frozenset(
+    getattr(keras.losses, name)
+    for name in (
+        "binary_crossentropy",
+        "binary_focal_crossentropy",
+        "categorical_crossentropy",
+        "categorical_focal_crossentropy",
+        "categorical_hinge",
+        "cosine_similarity",
+        "huber",
+        "kl_divergence",
+        "log_cosh",
+        "mean_absolute_error",
+        "mean_absolute_percentage_error",
+        "mean_squared_error",
+        "mean_squared_logarithmic_error",
+        "poisson",
+        "sparse_categorical_crossentropy",
+    )
+)
+
 _LIBRARIES = ("keras", "jax", "jaxlib", "tensorflow", "numpy", "optree", "hypergrad")
 
 
@@ -132,8 +154,11 @@ def has_own_loss(model: Any) -> bool:
 
 
 @contextmanager
-def explained(model: Any) -> Iterator[None]:
-    """Says in words of Keras what a framework refuses while user code is traced."""
+def explained(part: str) -> Iterator[None]:
+    """Says in words of Keras what a framework refuses while user code is traced.
+
+    ``part``: what the code belongs to, in words.
+    """
     try:
         yield
     except Exception as error:
@@ -141,12 +166,16 @@ def explained(model: Any) -> Iterator[None]:
         for one in chain:
             text = f"{type(one).__name__}: {one}"
             if any(mark in text for mark in _ASKED_FOR_AN_ARRAY):
-                raise TypeError(_numpy_text(model, one)) from error
+                raise TypeError(_numpy_text(part, one)) from error
         for one in chain:
             text = f"{type(one).__name__}: {one}"
             if any(mark in text for mark in _ASKED_FOR_A_VALUE):
-                raise TypeError(_value_text(model, one)) from error
+                raise TypeError(_value_text(part, one)) from error
         raise
+
+
+def training(model: Any) -> str:
+    return f"training {model.name!r}"
 
 
 @contextmanager
@@ -191,18 +220,18 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _numpy_text(model: Any, error: BaseException) -> str:
+def _numpy_text(part: str, error: BaseException) -> str:
     return (
-        f"The code at {_place(error)}, part of training {model.name!r}, calls NumPy "
+        f"The code at {_place(error)}, part of {part}, calls NumPy "
         "on a traced value, expected operations that carry a derivative. Received: "
         f"{_first_line(error)} Use `keras.ops` there, for instance `keras.ops.mean` "
         "for `np.mean`."
     )
 
 
-def _value_text(model: Any, error: BaseException) -> str:
+def _value_text(part: str, error: BaseException) -> str:
     return (
-        f"The code at {_place(error)}, part of training {model.name!r}, asks for the "
+        f"The code at {_place(error)}, part of {part}, asks for the "
         "value of a traced tensor (an `if`, `float`, `int` or `.numpy()`), expected "
         f"code that can be compiled. Received: {_first_line(error)} Use `keras.ops` "
         "there, for instance `keras.ops.where` for `if`."
@@ -224,9 +253,26 @@ def _place(error: BaseException) -> str:
     return "an unknown place"
 
 
-def averages_over_rows(model: Any, objective: Callable | None) -> bool:
-    """Whether E of many rows is the mean of E of its parts, weighted by their rows."""
+def loss_is_row_mean(model: Any, objective: Callable | None) -> bool:
+    """Whether the compiled loss is known to be the mean of a function of each row.
+
+    Losses of Keras that are no such mean (Dice, Tversky, Circle, "sum"), an
+    ``objective`` and any user's code may couple the rows of a batch.
+    """
     if objective is not None or has_own_loss(model):
-        return True
-    reductions = {part.loss.reduction for part in model._compile_loss._flat_losses}
-    return "sum" not in reductions
+        return False
+    return all(_averages(part.loss) for part in model._compile_loss._flat_losses)
+
+
+def _averages(loss: Any) -> bool:
+    wrapper = keras.losses.MeanSquaredError.__mro__[1]
+    settings = getattr(loss, "_fn_kwargs", {})
+    return (
+        isinstance(loss, wrapper)
+        and type(loss).call is wrapper.call
+        and type(loss).__call__ is wrapper.__call__
+        and loss.fn in _OF_EACH_ROW
+        and loss.reduction in ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+        and settings.get("axis", -1) == -1
+        and settings.get("ignore_class") is None
+    )

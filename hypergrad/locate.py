@@ -16,12 +16,11 @@ from hypergrad.problem import Problem
 from hypergrad.status import Status
 
 
-def all_finite(value: Any) -> bool:
-    return all(
-        np.isfinite(leaf).all()
-        for leaf in tree.flatten(backend.to_numpy(value))
-        if np.issubdtype(leaf.dtype, np.inexact)
-    )
+def all_finite(problem: Problem, state: Any) -> bool:
+    """Whether a state is finite; one boolean leaves the device."""
+    if not _inexact(state):
+        return True
+    return bool(backend.to_numpy(_is_finite(problem)(state)))
 
 
 def locate(problem: Problem, tape: Any) -> Status:
@@ -32,10 +31,13 @@ def locate(problem: Problem, tape: Any) -> Status:
         tape: the `Tape` of a run.
     """
     ends = [*tape.starts[1:], tape.final]
+    # An opaque step that reports no loss has NaN for all of them.
+    reported = problem.step is None or np.isfinite(tape.train_losses).any()
+    all_losses = tape.train_losses if reported else np.zeros(problem.num_steps)
     for start, end, segment in zip(tape.starts, ends, tape.segments):
         stop = segment.start + segment.length
-        losses = tape.train_losses[segment.start : stop]
-        if all_finite(end) and np.isfinite(losses).all():
+        losses = all_losses[segment.start : stop]
+        if all_finite(problem, end) and np.isfinite(losses).all():
             continue
         inputs = unroll.step_inputs(problem, tape.bound, segment)
         flags = backend.to_numpy(_flags(problem)(start, inputs, problem.data))
@@ -47,7 +49,7 @@ def locate(problem: Problem, tape: Any) -> Status:
                 names = leaf_names(problem, start)
                 return _status(step, names[int(np.argmin(flags[i]))])
         # A second run of the same steps may round differently on an accelerator.
-        finite = [all_finite(leaf) for leaf in _inexact(end)]
+        finite = [np.isfinite(leaf).all() for leaf in backend.to_numpy(_inexact(end))]
         names = [*leaf_names(problem, start), "training loss"]
         return _status(stop - 1, names[int(np.argmin([*finite, False]))])
     if not np.isfinite(tape.loss):
@@ -61,6 +63,13 @@ def _status(step: int, variable: str) -> Status:
         "narrow the range of what is tuned."
     )
     return Status(False, reason, step, variable)
+
+
+def _is_finite(problem: Problem) -> Any:
+    def is_finite(state):
+        return keras.ops.all(keras.ops.stack(_finite(state)))
+
+    return problem.program("finite", lambda: is_finite)
 
 
 def _flags(problem: Problem) -> Any:

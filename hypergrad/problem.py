@@ -1,71 +1,34 @@
 """Training as a function of its hyperparameters."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
 from hypergrad import backend
+from hypergrad import problem_checks as checks
 from hypergrad.data import Batches
-from hypergrad.space import Float
+from hypergrad.keras_checks import explained
+from hypergrad.parts import (
+    Bound,
+    PerExample,
+    PerStep,
+    TrainState,
+    Validation,
+    hparam_dtype,
+)
+from hypergrad.space import Float, PerTarget
 
+__all__ = ["Bound", "PerExample", "PerStep", "Problem", "TrainState", "Validation"]
 
-class TrainState(NamedTuple):
-    """What one training step carries of a Keras model.
-
-    ``weights``: trainable variables; ``model_state``: the others (BatchNormalization
-    statistics, dropout seeds); ``optimizer_state``: slots and step count. All three in
-    the model's own order.
-    """
-
-    weights: Any
-    model_state: Any
-    optimizer_state: Any
-
-
-class PerStep(NamedTuple):
-    """Marks a number that a bind returns as one value for each step.
-
-    ``values``: array (num_steps, …). Step t sees ``values[t]``; its hypergradient is
-    collected step by step, so that no step pays for the length of the schedule.
-    """
-
-    values: Any
-
-
-class PerExample(NamedTuple):
-    """Marks a number that a bind returns as one value for each training example.
-
-    ``values``: array (num_examples, …). A step sees the rows of its own batch, which
-    must be an array of row indices.
-    """
-
-    values: Any
-
-
-class Bound(NamedTuple):
-    """What a bind returned, sorted by how a step reaches it; three dicts of arrays."""
-
-    shared: dict
-    per_step: dict
-    per_example: dict
-
-
-class Validation(NamedTuple):
-    """The outer objective over parts of the validation data.
-
-    E = Σ_k weight_k · loss(state, hparams, chunk_k, data)[0]. ``loss`` returns
-    (scalar, metric_state); ``metrics(state, …)`` is None or a function that turns the
-    accumulated metric states into a dict of floats.
-    """
-
-    loss: Callable
-    chunks: tuple
-    weights: tuple
-    metric_state: Any = ()
-    metrics: Callable | None = None
+FUNCTIONS = ("init", "val_loss", "step", "train_loss", "update", "bind")
+SHARING = ("num_steps", "space", "data", "batches")
+GRAPH_ONLY = "graph only"
+"""Stands among the programs of a problem whose derivatives XLA cannot compile."""
 
 
 class Problem:
@@ -122,17 +85,17 @@ class Problem:
         data: Any = None,
         bind: Callable | None = None,
     ):
-        _check_functions(init, val_loss, step, train_loss, update, batches, bind)
         self.init = init
         self.val_loss: Any = val_loss
-        self.num_steps = _checked_num_steps(num_steps)
-        self.space = _checked_space(space)
+        self.num_steps = checks.checked_num_steps(num_steps)
+        self.space = checks.checked_space(space)
         self.step: Any = step
         self.train_loss: Any = train_loss
         self.update: Any = update
         self.batches: Any = batches
-        self.data = None if data is None else tree.map_structure(_as_array, data)
+        self.data: Any = _arrays(data)
         self.bind: Any = bind
+        checks.check_functions(vars(self))
         self.xla: bool | None = None
         self.init_is_constant = False
         self.keras: Any = None  # the KerasParts of `from_model`
@@ -140,39 +103,100 @@ class Problem:
         self._programs: dict[Any, Any] = {}
 
     @staticmethod
-    def from_model(*args: Any, **kwargs: Any) -> "Problem":
-        from hypergrad.from_model import from_model
+    def from_model(
+        model: Any,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        steps: int | None = None,
+        epochs: int | None = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        drop_remainder: bool = False,
+        class_weight: Mapping[int, float] | None = None,
+        seed: int = 0,
+        hyperparameters: Mapping[str, Float | PerTarget | None] | Sequence[str],
+        bind: Callable | None = None,
+        objective: Callable | None = None,
+        build_fn: Callable | None = None,
+    ) -> "Problem":
+        """Makes a `Problem` of a compiled Keras model; arguments as in ``fit``.
 
-        return from_model(*args, **kwargs)
+        Everything that ``compile`` holds is honoured in the inner loss L: losses and
+        their weights, losses added by layers, regularisation, sample and class weights.
+        The objective E is the data loss at the compiled loss in inference mode, without
+        penalties and weights, so that tuning cannot move the measuring stick. It is
+        computed over all validation rows at once, or, for losses of Keras that are a
+        mean over rows without a mask, in parts of at most 1024 rows (whose layers must
+        treat rows separately in inference mode, as those of Keras do).
 
-    def replace(self, **changes: Any) -> "Problem":
-        """The same problem with other parts; compiled programs are shared.
-
-        ``num_steps``, ``data`` (same structure), ``batches`` and ``space`` may be
-        replaced without compiling again; another function starts afresh.
+        Args:
+            model: compiled ``keras.Model``; only read (built first, as ``fit`` would).
+            x: array, or nested dict, tuple or list of arrays, a row for each example.
+            y: the same, or None where the model computes its own loss.
+            sample_weight: array or nested arrays, or None.
+            validation_data: tuple (x, y) or (x, y, sample_weight).
+            validation_split: float in (0, 1), the last fraction of the rows, instead.
+            steps: int, T, or
+            epochs: int, that many passes over the data; by default 1.
+            batch_size: int; the last, partial batch of an epoch is trained as it is.
+            shuffle: bool, a permutation for each epoch from (seed, epoch).
+            drop_remainder: bool, leaves a partial batch out.
+            class_weight: dict, class → weight.
+            seed: int, sets the batch order. Initial weights and dropout states are the
+                model's own.
+            hyperparameters: dict, path → `Float` or `PerTarget`; or a list of paths,
+                which get default ranges. `tunables` lists the paths.
+            bind: function, dict of hparams → {path: value}, or None.
+            objective: function (y, y_pred) → scalar or array, whose mean is E instead.
+                A model with its own ``compute_loss`` has E = that function on
+                validation data, in inference mode, its numbers as compiled.
+            build_fn: function () → compiled model, for models that cannot be cloned.
 
         Raises:
-            TypeError: an unknown part.
+            ValueError, TypeError: what cannot be trained or tuned; the message says
+                why, and what to use instead. Nothing is trained before.
+
+        Warns:
+            UserWarning: a number that reaches neither training nor E, or a model that
+                computes in bfloat16.
+
+        Example:
+            >>> problem = hg.Problem.from_model(
+            ...     model, x, y, validation_data=(x_val, y_val), epochs=3,
+            ...     hyperparameters=["optimizer.learning_rate", "optimizer.beta_1"])
         """
-        free = {"num_steps", "data", "batches", "space"}
-        known = free | {"init", "val_loss", "step", "train_loss", "update", "bind"}
-        unknown = set(changes) - known
-        if unknown:
-            raise TypeError(
-                f"`replace` takes the parts of a Problem: {sorted(known)}. Received: "
-                f"{sorted(unknown)}."
-            )
-        new = object.__new__(Problem)
-        new.__dict__.update(self.__dict__)
-        if "num_steps" in changes:
-            _checked_num_steps(changes["num_steps"])
-        if "space" in changes:
-            changes["space"] = _checked_space(changes["space"])
-        if "data" in changes:
-            changes["data"] = tree.map_structure(_as_array, changes["data"])
-        new.__dict__.update(changes)
-        if set(changes) - free:
-            new._programs = {}
+        given = dict(locals())
+        from hypergrad.from_model import from_model
+
+        return from_model(**given)
+
+    def replace(self, **changes: Any) -> "Problem":
+        """The same problem with other parts, checked as a new one would be.
+
+        ``num_steps``, ``data``, ``batches`` and ``space`` (same names) share compiled
+        programs; another function starts afresh. A problem of `from_model` keeps its
+        functions, the shapes of its data, and ranges that its code was traced for.
+
+        Raises:
+            ValueError, TypeError: parts that are unknown or do not fit the others.
+        """
+        checks.check_changes(changes, SHARING, FUNCTIONS, self.keras is not None)
+        parts = {name: getattr(self, name) for name in (*SHARING, *FUNCTIONS)}
+        new = Problem(**parts | changes)
+        fixed = None if self.keras is None else self.keras.fixed_ranges
+        checks.check_replaced_space(self.space, new.space, fixed)
+        if self.keras is not None:
+            checks.check_replaced_data(self.data, new.data)
+        new.xla = self.xla
+        new.init_is_constant = self.init_is_constant
+        new.keras = self.keras
+        new.validation = self.validation
+        if not set(changes) - set(SHARING):
+            new._programs = self._programs
         return new
 
     # Values
@@ -185,15 +209,10 @@ class Problem:
                 (`Float.start`: without one, the middle of the range).
 
         Raises:
-            ValueError: an unknown name, or a value outside its range.
+            ValueError, TypeError: no dict, an unknown name, a value outside its range.
         """
-        values = dict(values or {})
-        unknown = [name for name in values if name not in self.space]
-        if unknown:
-            raise ValueError(
-                f"Unknown hyperparameter {unknown[0]!r}. This problem has: "
-                f"{sorted(self.space)}."
-            )
+        values = {} if values is None else values
+        checks.check_names(values, self.space)
         return {
             name: float_.validate(name, values[name])
             if name in values
@@ -206,7 +225,14 @@ class Problem:
         hparams = self._hparams(values)
         if self.bind is None:
             return Bound(hparams, {}, {})
-        return self.program("bind", lambda: self._bind)(hparams)
+        bound = self.program("bind", lambda: self._bind)(hparams)
+        checks.check_per_step(bound.per_step, self.num_steps)
+        if bound.per_example:
+            examples = None
+            if isinstance(self.batches, Batches):
+                examples = self.batches.num_examples
+            checks.check_per_example(bound.per_example, self.batch(0), examples)
+        return bound
 
     def pull_bound(
         self, values: Mapping[str, np.ndarray], cotangent: Bound
@@ -225,12 +251,15 @@ class Problem:
         return {name: backend.to_numpy(gradient[name]) for name in self.space}
 
     def _hparams(self, values: Mapping[str, np.ndarray]) -> dict:
-        dtype = keras.config.floatx()
-        dtype = "float32" if dtype in ("float16", "bfloat16") else dtype
-        return {name: backend.convert(v, dtype) for name, v in values.items()}
+        dtype = hparam_dtype()
+        return {
+            name: backend.convert(self.space[name].cast(value, dtype))
+            for name, value in values.items()
+        }
 
     def _bind(self, hparams: dict) -> Bound:
-        bound = self.bind(hparams)
+        with explained("`bind`"):
+            bound = self.bind(hparams)
         if not isinstance(bound, Mapping):
             raise TypeError(
                 "`bind` must return a dict. Received: "
@@ -239,24 +268,33 @@ class Problem:
         groups = Bound({}, {}, {})
         for name, value in bound.items():
             if isinstance(value, PerStep):
-                groups.per_step[name] = value.values
+                groups.per_step[name] = _tensor(value.values)
             elif isinstance(value, PerExample):
-                groups.per_example[name] = value.values
+                groups.per_example[name] = _tensor(value.values)
             else:
-                groups.shared[name] = keras.ops.convert_to_tensor(value)
+                groups.shared[name] = _tensor(value)
         return groups
 
     # The pure functions, with `data` appended where there are any
 
     def call_init(self, hparams: dict, data: Any) -> Any:
-        return self.init(hparams, *_last(data))
+        with self._explained("init"):
+            state = self.init(hparams, *_last(data))
+        return _arrays(state)
 
     def call_gradient(
         self, state: Any, hparams: dict, batch: Any, data: Any
     ) -> tuple[Any, Any, Any]:
         """(grads, aux, loss) of ``train_loss`` at ``state.weights``."""
-        (loss, aux), grads = backend.value_and_grad(self.train_loss, has_aux=True)(
-            state.weights, state, hparams, batch, *_last(data)
+
+        def train_loss(weights: Any) -> tuple[Any, Any]:
+            with self._explained("train_loss"):
+                result = self.train_loss(weights, state, hparams, batch, *_last(data))
+            loss, aux = checks.pair("train_loss", "(loss, aux)", result)
+            return checks.scalar("the loss of `train_loss`", loss), aux
+
+        (loss, aux), grads = backend.value_and_grad(train_loss, has_aux=True)(
+            state.weights
         )
         return grads, aux, loss
 
@@ -264,16 +302,22 @@ class Problem:
         self, grads: Any, state: Any, hparams: dict, aux: Any, data: Any
     ) -> Any:
         """The state after the rule."""
-        return self.update(grads, state, hparams, aux, *_last(data))[0]
+        with self._explained("update"):
+            result = self.update(grads, state, hparams, aux, *_last(data))
+        return checks.pair("update", "(state, info)", result)[0]
 
     def call_step(
         self, state: Any, hparams: dict, batch: Any, data: Any
     ) -> tuple[Any, Any]:
         """(new state, training loss; NaN where an opaque step reports none)."""
         if self.step is not None:
-            state, info = self.step(state, hparams, batch, *_last(data))
+            with self._explained("step"):
+                result = self.step(state, hparams, batch, *_last(data))
+            state, info = checks.pair("step", "(state, info)", result)
             loss = info.get("loss") if isinstance(info, Mapping) else None
-            return state, 0.0 if loss is None else loss
+            if loss is None:
+                return state, np.nan
+            return state, checks.scalar("the loss that `step` reports", loss)
         grads, aux, loss = self.call_gradient(state, hparams, batch, data)
         return self.call_update(grads, state, hparams, aux, data), loss
 
@@ -281,9 +325,14 @@ class Problem:
         self, state: Any, hparams: dict, chunk: Any, metric_state: Any, data: Any
     ) -> tuple[Any, Any]:
         """(E of one chunk, metric state)."""
-        if self.validation is None:
-            return self.val_loss(state, hparams, *_last(data)), metric_state
-        return self.validation.loss(state, hparams, chunk, metric_state, data)
+        if self.validation is not None:
+            return self.validation.loss(state, hparams, chunk, metric_state, data)
+        with self._explained("val_loss"):
+            loss = self.val_loss(state, hparams, *_last(data))
+        return checks.scalar("val_loss", loss), metric_state
+
+    def _explained(self, name: str) -> AbstractContextManager[None]:
+        return explained(f"`{name}`") if self.keras is None else nullcontext()
 
     @property
     def validation_chunks(self) -> list[tuple[float, Any]]:
@@ -296,7 +345,7 @@ class Problem:
         """The batch of one step, as NumPy arrays."""
         if self.batches is None:
             return np.int32(step)
-        return tree.map_structure(np.asarray, self.batches(step))
+        return tree.map_structure(checks.as_batch, self.batches(step))
 
     def longest_run(self, batch: Any) -> int | None:
         """How many batches of this shape can follow each other; None: no limit."""
@@ -306,10 +355,30 @@ class Problem:
 
     # Compiled programs
 
+    @property
+    def uses_xla(self) -> bool:
+        """Whether TensorFlow compiles the programs of this problem with XLA."""
+        return bool(self.xla) and GRAPH_ONLY not in self._programs
+
+    def leave_xla(self, reason: Exception) -> None:
+        """From now on graph mode, for every program: a run and its sweep must agree.
+
+        Dropout draws other numbers under XLA, so that a sweep in the other mode would
+        differentiate another run.
+        """
+        warnings.warn(
+            "XLA cannot compile a derivative of this model, so TensorFlow runs it as a "
+            f"graph: {reason} Random layers draw other numbers than in `fit` now. "
+            "Compile the model with `jit_compile=False` for the same ones.",
+            stacklevel=4,
+        )
+        self._programs.clear()
+        self._programs[GRAPH_ONLY] = True
+
     def program(self, key: Any, build: Callable[[], Callable], **options: Any) -> Any:
         """The compiled function of that key, made once for all sharing problems."""
         if key not in self._programs:
-            self._programs[key] = backend.jit(build(), xla=self.xla, **options)
+            self._programs[key] = backend.jit(build(), xla=self.uses_xla, **options)
         return self._programs[key]
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -323,72 +392,9 @@ def _last(data: Any) -> tuple:
     return () if data is None else (data,)
 
 
-def _as_array(leaf: Any) -> Any:
-    array = backend.convert(leaf)
-    wanted = np.asarray(leaf).dtype if isinstance(leaf, np.ndarray) else None
-    if wanted == np.float64 and keras.config.floatx() == "float64":
-        _check_float64(array)
-    return array
+def _arrays(value: Any) -> Any:
+    return tree.map_structure(checks.as_array, value)
 
 
-def _check_float64(array: Any) -> None:
-    if keras.backend.standardize_dtype(array.dtype) != "float64":
-        raise ValueError(
-            "`floatx` is float64 but arrays arrive as "
-            f"{keras.backend.standardize_dtype(array.dtype)}: Keras sets a flag that "
-            "JAX does not follow. Call `keras.config.set_floatx('float64')` before "
-            "importing hypergrad, which then repairs both."
-        )
-
-
-def _checked_num_steps(num_steps: Any) -> int:
-    if not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
-        raise ValueError(
-            f"`num_steps` must be an integer of at least 1. Received: {num_steps!r}."
-        )
-    return int(num_steps)
-
-
-def _checked_space(space: Any) -> dict[str, Float]:
-    if not isinstance(space, Mapping) or not space:
-        raise ValueError(
-            "`space` must be a dict, name → Float, with at least one entry. Received: "
-            f"{space!r}."
-        )
-    for name, value in space.items():
-        if not isinstance(value, Float):
-            raise TypeError(
-                f"`space[{name!r}]` must be a hypergrad.Float. Received: {value!r}. "
-                "Write for instance `hg.Float(1e-5, 1.0, sampling='log')`."
-            )
-    return dict(space)
-
-
-def _check_functions(
-    init: Any,
-    val_loss: Any,
-    step: Any,
-    train_loss: Any,
-    update: Any,
-    batches: Any,
-    bind: Any,
-) -> None:
-    named = {"init": init, "val_loss": val_loss}
-    if step is None:
-        if train_loss is None or update is None:
-            raise ValueError(
-                "A Problem needs `step`, or `train_loss` and `update`. Received: "
-                f"train_loss={train_loss!r}, update={update!r}."
-            )
-        named |= {"train_loss": train_loss, "update": update}
-    elif train_loss is not None or update is not None:
-        raise ValueError(
-            "A Problem takes either `step`, or `train_loss` and `update`. Received "
-            "both. The second form lets methods reuse gradients: prefer it."
-        )
-    else:
-        named["step"] = step
-    named |= {k: v for k, v in (("batches", batches), ("bind", bind)) if v is not None}
-    for name, function in named.items():
-        if not callable(function):
-            raise TypeError(f"`{name}` must be a function. Received: {function!r}.")
+def _tensor(value: Any) -> Any:
+    return keras.ops.convert_to_tensor(value)

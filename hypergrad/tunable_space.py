@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from hypergrad import backend
+from hypergrad.keras_checks import explained
+from hypergrad.parts import hparam_dtype
 from hypergrad.space import Float, PerTarget, default_float
 from hypergrad.space.defaults import DEFAULT_RANGES
 from hypergrad.targets import Target, discover, inject, resolve, settle
@@ -21,12 +23,28 @@ class TunableSpace:
     ``space``: dict, name → `Float` with its default. ``targets``: dict, canonical path
     → `Target`. ``ranges``: dict, path → (low, high) as declared; None where open.
     ``bind``: function, dict of hparams → {path: value}, or None where names are paths.
+    ``paths``: dict, name → its paths; empty where the user's own bind decides.
     """
 
     space: dict[str, Float]
     targets: dict[str, Target]
     ranges: dict[str, tuple[float | None, float | None]]
     bind: Callable | None
+    paths: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    def fixed_ranges(self, optimizer: bool) -> dict[str, tuple[float, float]]:
+        """The ranges of names that code has been asked about while it was traced.
+
+        ``optimizer``: whether the optimizer's own code is asked.
+        """
+        fixed = {}
+        for name, paths in self.paths.items():
+            targets = [self.targets[path] for path in paths]
+            if any(t.form == "traced" for t in targets) or (
+                optimizer and any(t.kind == "optimizer" for t in targets)
+            ):
+                fixed[name] = _closed(self.ranges[paths[0]])
+        return fixed
 
     @property
     def optimizer_attributes(self) -> dict[str, tuple[float, float]]:
@@ -115,7 +133,7 @@ def tunable_space(
             chosen[target.path] = target
             ranges[target.path] = (float_.min_value, float_.max_value)
     separate = {n for n, given in declared.items() if isinstance(given, PerTarget)}
-    return TunableSpace(space, chosen, ranges, _spread(names, separate))
+    return TunableSpace(space, chosen, ranges, _spread(names, separate), names)
 
 
 def _declared(hyperparameters: Any) -> dict[str, Any]:
@@ -123,6 +141,12 @@ def _declared(hyperparameters: Any) -> dict[str, Any]:
         hyperparameters = [hyperparameters]
     if isinstance(hyperparameters, Mapping):
         declared = dict(hyperparameters)
+    elif not isinstance(hyperparameters, (list, tuple, set, frozenset)):
+        raise TypeError(
+            "`hyperparameters` must be a dict, path → hypergrad.Float, or a list of "
+            f"paths. Received: {hyperparameters!r}. Write for instance "
+            "['optimizer.learning_rate']; hg.tunables(model) lists the paths."
+        )
     else:
         declared = dict.fromkeys(hyperparameters)
     if not declared:
@@ -150,6 +174,15 @@ def _declared(hyperparameters: Any) -> dict[str, Any]:
 def _completed(name: str, given: Any, found: list[Target]) -> Float:
     """A `Float` with a default; where none is given, what the compiled model holds."""
     current = [0.0 if t.value is None else t.value for t in found]
+    declared = given.each if isinstance(given, PerTarget) else given
+    held = np.shape(current[0])
+    if declared is not None and declared.shape not in ((), held):
+        raise ValueError(
+            f"{name!r} is {'one number' if held == () else f'an array {held}'} in the "
+            f"model, expected a Float of shape {held}. Received: shape "
+            f"{declared.shape}. Leave `shape` out, or return hg.PerStep(…) of it from "
+            "`bind=` for a value for each step."
+        )
     if isinstance(given, PerTarget):
         float_ = given.expand(len(found))
         default = np.stack([np.asarray(v, "float64") for v in current])
@@ -211,11 +244,7 @@ def _through_bind(
                 f"with a `default`. Received: {given!r}."
             )
     space = dict(declared)
-    defaults = {
-        name: backend.convert(np.asarray(f.validate(name, f.default)))
-        for name, f in space.items()
-    }
-    bound = bind(defaults)
+    bound = _called(bind, space)
     if not isinstance(bound, Mapping) or not bound:
         raise TypeError(
             "`bind` must return a dict, path → value, with at least one entry. "
@@ -233,12 +262,36 @@ def _through_bind(
                 )
             chosen[target.path], patterns[target.path] = target, pattern
 
-    def spread(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    def spread(hparams: Mapping[str, Any]) -> Any:
         bound = bind(hparams)
+        if not isinstance(bound, Mapping) or set(bound) != set(patterns.values()):
+            names = sorted(bound) if isinstance(bound, Mapping) else bound
+            raise ValueError(
+                "`bind` must return the same paths every time. Expected: "
+                f"{sorted(set(patterns.values()))}. Received: {names}. Let only the "
+                "values depend on the hyperparameters."
+            )
         return {path: bound[pattern] for path, pattern in patterns.items()}
 
     ranges = {path: _natural_range(t.attribute) for path, t in chosen.items()}
     return TunableSpace(space, chosen, ranges, spread)
+
+
+def _called(bind: Callable, space: Mapping[str, Float]) -> Any:
+    """What ``bind`` returns at the defaults, called as it will be: in a trace."""
+    dtype = hparam_dtype()
+    defaults = {
+        name: backend.convert(f.cast(f.start(), dtype)) for name, f in space.items()
+    }
+    returned = []
+
+    def call(hparams: dict) -> list:
+        with explained("`bind`"):
+            returned.append(bind(hparams))
+        return []
+
+    backend.jit(call)(defaults)
+    return returned[-1]
 
 
 def _natural_range(attribute: str) -> tuple[float | None, float | None]:

@@ -228,12 +228,22 @@ def forward(
         yield segment, state, losses
 
 
-def default_capacity(problem: Problem, state: Any) -> int:
-    """`sqrt_capacity`, decided by the first T of a problem.
+FAR = 8
+"""A segment this many times shorter or longer than it should be is compiled anew."""
 
-    Kept for problems that share programs: another T compiles nothing.
+
+def lasting_capacity(problem: Problem, key: Any, wanted: int) -> int:
+    """A capacity used before that is not far from what is wanted, else that.
+
+    Problems that share programs share it: another T compiles nothing, unless it is so
+    much longer (64 times, for √T) that the old segments would waste memory.
     """
-    return problem.remember("capacity", lambda: sqrt_capacity(problem, state))
+    known = problem.remember(key, list)
+    for capacity in known:
+        if capacity <= FAR * wanted and wanted <= FAR * capacity:
+            return capacity
+    known.append(wanted)
+    return wanted
 
 
 def sqrt_capacity(problem: Problem, state: Any) -> int:
@@ -249,7 +259,8 @@ def sqrt_capacity(problem: Problem, state: Any) -> int:
 
 
 def _numbers(value: Any) -> int:
-    return sum(math.prod(leaf.shape) for leaf in tree.flatten(value))
+    leaves = [leaf for leaf in tree.flatten(value) if leaf is not None]
+    return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 def validate(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:

@@ -7,9 +7,10 @@ other in a circle. A new room enters here first.
 
 ORDER = (
     ("backend",),
-    ("space", "traced", "linear", "data", "status"),
+    ("space", "traced", "linear", "data", "status", "parts"),
     ("rules", "targets"),
-    ("problem", "unroll", "result", "data_checks", "keras_checks", "tunable_space"),
+    ("data_checks", "keras_checks", "cut_gradients", "tunable_space", "problem_checks"),
+    ("problem", "unroll", "result", "keras_functions"),
     ("influence",),
     ("from_model", "plots"),
     ("methods", "estimate"),

@@ -245,6 +245,23 @@ def test_hyperparameters_that_are_no_ranges(model: keras.Model) -> None:
             model=model,
             hyperparameters={rate: given},
         )
+    for given in (3, (path for path in RATE)):
+        refused(
+            TypeError,
+            "`hyperparameters` must be a dict",
+            "Received: ",
+            "hg.tunables(model)",
+            model=model,
+            hyperparameters=given,
+        )
+    refused(
+        ValueError,
+        f"'{rate}' is one number in the model",
+        "Received: shape (3,)",
+        "hg.PerStep",
+        model=model,
+        hyperparameters={rate: hg.Float(1e-5, 1.0, shape=(3,))},
+    )
     with pytest.raises(TypeError) as error:
         hg.Float(1e-5, 1.0, default=1)
     says(error, "default", "Received: integer 1", "1.0")
@@ -298,6 +315,39 @@ def test_own_names_need_a_bind_and_a_default(model: keras.Model) -> None:
         model=model,
         hyperparameters={"a": hg.Float(0.0, 1.0, default=0.5)},
         bind=lambda h: None,
+    )
+
+
+def test_a_bind_that_calls_numpy_or_drops_a_path(model: keras.Model) -> None:
+    own = {"a": hg.Float(0.0, 1.0, default=0.5)}
+    refused(
+        TypeError,
+        "test_bad_input.py:",
+        "part of `bind`",
+        "`keras.ops`",
+        model=model,
+        hyperparameters=own,
+        bind=lambda h: {RATE[0]: np.sqrt(np.asarray(h["a"]))},
+    )
+    seen: list[Any] = []
+
+    def forgetful(h: Any) -> dict:
+        seen.append(h)
+        return {RATE[0]: h["a"], **({"optimizer.beta_1": h["a"]} if seen[3:] else {})}
+
+    problem = problem_of(model, hyperparameters=own, bind=forgetful)
+    seen += [None] * 3
+    with pytest.raises(ValueError) as error:
+        hg.hypergradient(problem)
+    says(error, "must return the same paths", "optimizer.beta_1")
+
+
+@pytest.mark.float32
+def test_a_bind_of_an_array_is_given_floatx(model: keras.Model) -> None:
+    problem_of(
+        model,
+        hyperparameters={"a": hg.Float(0.0, 1.0, shape=(2,), default=[0.25, 0.5])},
+        bind=lambda h: {RATE[0]: keras.ops.ones((2,))[0] * h["a"][0]},
     )
 
 
@@ -433,3 +483,17 @@ def test_a_hypergradient_of_exactly_zero_is_named_once() -> None:
     assert "exactly zero at 1000" in text and "Leave it out" in text
     assert warned[0].filename == __file__
     hg.hypergradient(problem)  # warnings are errors here
+
+
+@pytest.mark.parametrize(
+    ("layer", "fix"),
+    [
+        (lambda: layers.BatchNormalization(renorm=True), "`renorm=False`"),
+        (lambda: layers.SpectralNormalization(layers.Dense(2)), "weight decay"),
+    ],
+)
+def test_a_layer_that_cuts_its_gradient_is_refused(layer, fix) -> None:
+    model = keras.Sequential([keras.Input((3,)), layer(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=f"stops gradients inside.*{fix}"):
+        problem_of(model)

@@ -389,7 +389,7 @@ def test_an_own_loss_is_measured_at_its_compiled_numbers() -> None:
 
 
 def test_validation_in_chunks_is_the_mean_over_all_rows(monkeypatch: Any) -> None:
-    import hypergrad.from_model as room
+    import hypergrad.parts as room
 
     model = small_model(metrics=["mae"])
     whole = problem_of(model, ["optimizer.learning_rate"])
@@ -402,12 +402,82 @@ def test_validation_in_chunks_is_the_mean_over_all_rows(monkeypatch: Any) -> Non
 
 
 def test_a_sum_over_rows_is_measured_in_one_piece(monkeypatch: Any) -> None:
-    import hypergrad.from_model as room
+    import hypergrad.parts as room
 
     monkeypatch.setattr(room, "VALIDATION_ROWS", 13)
     model = small_model(keras.losses.MeanSquaredError(reduction="sum"))
     problem = problem_of(model, ["optimizer.learning_rate"])
     assert [len(chunk) for _, chunk in problem.validation_chunks] == [30]
+
+
+def masked(loss: Any = "mse") -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            layers.Embedding(5, 2, mask_zero=True),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(sgd(), loss=loss, jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["objective", "dice", "own function", "mask"])
+def test_e_does_not_depend_on_the_rows_of_a_chunk(kind: str, monkeypatch: Any) -> None:
+    """What is no mean over rows is measured over all rows at once."""
+    import hypergrad.parts as room
+
+    x: Any = X
+    y, more = np.abs(Y) + np.arange(100)[:, None], {}
+    if kind == "mask":
+        x, y, model = ITEMS.copy(), np.repeat(y[:, None], 3, axis=1), masked()
+        x[:90, 1:] = 0
+    elif kind == "dice":
+        model = small_model(keras.losses.Dice())
+    elif kind == "own function":
+        model = small_model(lambda y, y_pred: ops.sqrt(ops.mean((y - y_pred) ** 2)))
+    else:
+        model = small_model()
+        more = {"objective": lambda y, p: ops.sqrt(ops.mean((y - p) ** 2))}
+    monkeypatch.setattr(room, "VALIDATION_ROWS", 13)
+    problem = hg.Problem.from_model(
+        still(model),
+        x,
+        y,
+        validation_data=(rows(x), rows(y)),
+        steps=1,
+        hyperparameters=["optimizer.learning_rate"],
+        **more,
+    )
+    assert [len(chunk) for _, chunk in problem.validation_chunks] == [30]
+    if kind != "objective":
+        loss, _ = run_loss(problem, {})
+        evaluated = model.evaluate(rows(x), rows(y), batch_size=30, verbose=0)
+        penalty = float(sum(model.losses)) if model.losses else 0.0
+        assert loss == pytest.approx(evaluated - penalty, rel=1e-6)
+    whole = problem.validation.over(7)
+    assert whole.weights == (1.0,)
+
+
+def test_the_validation_loss_of_a_problem_is_e() -> None:
+    problem = problem_of(small_model(), ["optimizer.learning_rate"])
+    tape = hg.Reverse().run(problem, problem.values())
+    whole = problem.val_loss(tape.final, tape.bound.shared, problem.data)
+    assert float(whole) == pytest.approx(tape.loss, rel=1e-12)
+
+
+def test_test_data_of_a_model_with_an_objective_only() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2), Penalised(1)])
+    model.compile(sgd(), loss=None, jit_compile=False)
+    problem = problem_of(
+        model,
+        ["optimizer.learning_rate"],
+        objective=lambda y, y_pred: ops.abs(y - y_pred),
+    )
+    result = hg.search(
+        problem, budget=1, verbose=0, test_data=(rows(X, 20), rows(Y, 20))
+    )
+    assert np.isfinite(result.test["start"]["loss"])
 
 
 # Purity

@@ -1,5 +1,7 @@
 """`Result`: the trained copy, writing numbers back, text, picture, files."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -157,11 +159,12 @@ def test_apply_refuses_what_the_model_does_not_have(result):
 def test_a_momentum_tuned_away_from_zero_gets_its_slots():
     sgd = keras.optimizers.SGD(0.1)
     model = build(optimizer=sgd)
-    result = hg.tune(
+    result = hg.search(
         model,
         *data(40),
         hyperparameters=["optimizer.momentum"],
-        outer_steps=1,
+        budget=1,
+        include_start=False,
         verbose=0,
         **OPTIONS,
     )
@@ -223,6 +226,9 @@ def test_a_saved_result_comes_back(result, tmp_path):
     plain = build()
     loaded.apply(plain)
     assert numbers(plain) == pytest.approx(numbers(result.model))
+    loaded.save(tmp_path / "copy")
+    copied, old = (tmp_path / "copy" / "model.keras", loaded.directory / "model.keras")
+    assert copied.read_bytes() == old.read_bytes()
     result.save(tmp_path / "deep" / "study")  # replaced, nothing left over
     names = sorted(p.name for p in (tmp_path / "deep" / "study").iterdir())
     assert len(names) == 3 and {"model.keras", "result.json"} < set(names)
@@ -270,20 +276,37 @@ def opaque():
     return model
 
 
-def test_a_model_that_cannot_be_cloned_only_fails_when_the_copy_is_asked_for(tmp_path):
+def test_a_model_that_cannot_be_copied_costs_a_note_and_not_the_result(tmp_path):
     options = {
         **OPTIONS,
         "hyperparameters": ["optimizer.learning_rate"],
-        "outer_steps": 1,
-        "screening": None,
+        "budget": 1,
         "verbose": 0,
     }
-    result = hg.tune(opaque(), *data(40), **options)
-    with pytest.raises(ValueError, match="cannot be cloned.*`build_fn=`"):
-        result.model
-    result.save(tmp_path)
-    assert "was not saved" in hg.Result.load(tmp_path).summary()
-    result = hg.tune(opaque(), *data(40), build_fn=opaque, **options)
+
+    def broken():
+        raise RuntimeError("no model today")
+
+    problem = hg.Problem.from_model(
+        opaque(),
+        *data(40),
+        hyperparameters=["optimizer.learning_rate"],
+        build_fn=opaque,
+        **OPTIONS,
+    )
+    for build_fn, error, text in (
+        (None, ValueError, "cannot be cloned.*`build_fn=`"),
+        (lambda: None, TypeError, "`build_fn` must return a new, compiled"),
+        (broken, RuntimeError, "no model today"),
+    ):
+        problem.keras = dataclasses.replace(problem.keras, build_fn=build_fn)
+        result = hg.tune(problem, directory=tmp_path, budget=1, verbose=0)
+        with pytest.raises(error, match=text):
+            result.model
+        assert "The model was not saved" in result.summary()
+        loaded = hg.Result.load(tmp_path)
+        assert loaded.summary() == result.summary() and not loaded.has_model_file
+    result = hg.search(opaque(), *data(40), build_fn=opaque, **options)
     x, y = OPTIONS["validation_data"]
     logits = keras.ops.convert_to_tensor(result.model.predict(x, verbose=0))
     loss = float(np.mean(np.asarray(own_loss(y, logits))))
@@ -294,13 +317,13 @@ def test_a_finished_directory_has_its_model(tmp_path):
     options = {
         **OPTIONS,
         "hyperparameters": ["optimizer.learning_rate"],
-        "outer_steps": 1,
-        "screening": None,
+        "budget": 1,
         "verbose": 0,
         "directory": tmp_path,
     }
     first = hg.tune(build(), *data(40), **options)
     again = hg.tune(build(), *data(40), **options)
+    np.testing.assert_equal(again.history, first.history)
     with keras.saving.custom_object_scope({"own_loss": own_loss}):
         model = again.model
     for ours, theirs in zip(model.variables, first.model.variables):

@@ -109,6 +109,26 @@ def test_a_search_needs_a_number_of_runs(problem):
         hg.search(problem, budget=hg.Budget(seconds=1.0))
 
 
+def test_a_budget_in_outer_steps_is_a_number_of_points(problem):
+    for budget in (hg.Budget(outer_steps=3), hg.Budget(runs=9, outer_steps=3)):
+        result = hg.search(problem, budget=budget, verbose=0)
+        assert len(result.history["kind"]) == 3
+
+
+def test_bad_input(problem):
+    with pytest.raises(ValueError, match="Pass a number of runs"):
+        hg.search(problem, budget=math.inf)
+    with pytest.raises(ValueError, match="must be one of.*Reverse.* use hg.tune"):
+        hg.search(problem, hg.Reverse())
+    with pytest.raises(ValueError, match="`seed` must be an integer"):
+        hg.search(problem, seed="a")
+
+
+def test_a_search_prepares_no_sweep(problem, monkeypatch):
+    monkeypatch.setattr(hg.Reverse, "prepare", None)
+    hg.search(problem, budget=2, verbose=0)
+
+
 def test_a_range_without_ends_cannot_be_searched():
     problem = hg.Problem(
         init=lambda hparams: hparams["w"],

@@ -1,5 +1,6 @@
 """`tune`: the descent, its safety, its accounts, and going on after a kill."""
 
+import inspect
 import json
 import math
 
@@ -10,6 +11,7 @@ import pytest
 import hypergrad as hg
 from hypergrad.backend import Traces
 from hypergrad.callbacks import Callback, EarlyStopping, ProgressBar
+from hypergrad.from_model import from_model
 from hypergrad.outer import Screening, SignSteps, TakeBack
 
 SWEEP = hg.Reverse().runs - 1.0
@@ -457,24 +459,32 @@ def test_ctrl_c_gives_the_best_so_far(problem):
 # Nothing is compiled twice; bad input
 
 
-def test_nothing_is_compiled_after_the_first_outer_step():
+@pytest.mark.parametrize("checkpoints", [None, "all"])
+def test_nothing_is_compiled_after_the_first_outer_step(checkpoints):
     problem = make()
+    method = hg.Reverse(checkpoints=checkpoints)
     marks = []
 
     class Mark(Callback):
         def on_outer_step_end(self, step, logs=None):
             marks.append(Traces.total)
 
-    hg.tune(problem, outer_steps=20, callbacks=[Mark()], verbose=0)
+    hg.tune(problem, outer_steps=20, method=method, callbacks=[Mark()], verbose=0)
     assert len(set(marks)) == 1 and len(marks) > 5
-    hg.tune(problem.replace(num_steps=5), outer_steps=2, verbose=0)
-    hg.search(problem, budget=3, verbose=0)
+    hg.tune(problem.replace(num_steps=5), outer_steps=2, method=method, verbose=0)
+    if checkpoints is None:  # `search` has its runs from `Reverse()`
+        hg.search(problem, budget=3, verbose=0)
     assert Traces.total == marks[0]
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        ({"method": "reverse"}, "`method` must be a method such as hg.Reverse.*'rev"),
+        ({"method": hg.Reverse}, r"`method` must be .* Write Reverse\(\)"),
+        ({"seed": "a"}, "`seed` must be an integer of at least 0. Received: 'a'"),
+        ({"seed": -1}, "`seed` must be an integer of at least 0. Received: -1"),
+        ({"budget": hg.Budget}, "`budget` must be a number of runs or hg.Budget"),
         ({"outer_steps": -1}, "`outer_steps` must be an integer of at least 0"),
         ({"outer_steps": 2.5}, "`outer_steps` must be an integer of at least 0"),
         ({"budget": 0}, "must be a number of at least 1"),
@@ -492,6 +502,43 @@ def test_bad_input_is_refused_before_anything_is_run(problem, options, text):
     with pytest.raises((ValueError, TypeError), match=text):
         hg.tune(problem, callbacks=[notes], verbose=0, **options)
     assert notes.events == []
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "text"),
+    [
+        ([3], "`callbacks` must hold objects of hg.callbacks.Callback. Received: 3"),
+        (Notes(), "`callbacks` must be a list of hg.callbacks.Callback"),
+        (7, "`callbacks` must be a list of hg.callbacks.Callback. Received: 7"),
+        ([Notes], r"Received: <class .* Write Notes\(\)"),
+        ([keras.callbacks.TerminateOnNaN()], "A Keras callback follows the epochs"),
+    ],
+)
+def test_what_is_no_callback(problem, callbacks, text):
+    for verb in (hg.tune, hg.search):
+        with pytest.raises(TypeError, match=text):
+            verb(problem, callbacks=callbacks, budget=2, verbose=0)
+
+
+def test_a_budget_in_parts_of_outer_steps():
+    with pytest.raises(ValueError, match=r"`Budget\(outer_steps=…\)` must be an int"):
+        hg.Budget(outer_steps=2.5)
+
+
+def test_hyperparameters_that_are_no_list_and_the_keywords_of_from_model(problem):
+    with pytest.raises(
+        TypeError, match="`hyperparameters` must be a dict.*Received: 3"
+    ):
+        hg.tune(None, hyperparameters=3, verbose=0)
+    with pytest.raises(ValueError, match="`hyperparameters` is missing"):
+        hg.tune(None, verbose=0)
+    for verb in (hg.tune, hg.search):
+        shown = inspect.signature(verb).parameters
+        wanted = inspect.signature(from_model).parameters
+        assert set(wanted) - {"model"} <= set(shown)
+        assert "fit_options" not in shown and "budget" in shown
+        for name in set(wanted) - {"model"}:
+            assert name in verb.__doc__, name
 
 
 def test_sign_steps_grow_shrink_and_ignore_the_size_of_a_slope():

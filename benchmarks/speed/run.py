@@ -9,8 +9,10 @@ resident size over that of the same process after plain training.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -149,16 +151,65 @@ def memory(name: str, checkpoints: str | None, num_steps: int) -> dict:
     return json.loads(out.stdout.splitlines()[-1])
 
 
-def report(name: str, times: dict) -> None:
-    medians = {n: statistics.median(t["seconds"]) for n, t in times.items()}
-    for variant, t in times.items():
-        spread = f"{min(t['seconds']):.3f}-{max(t['seconds']):.3f}"
-        ratio = medians[variant] / medians["plain"]
-        print(
-            f"| {name} | {backend.name} | {variant} | {medians[variant]:.3f} | "
-            f"{spread} | {ratio:.2f} | {t['first']:.1f} |",
-            flush=True,
-        )
+def rows(name: str, times: dict) -> list[dict]:
+    """A row for each variant: median, spread and ratio to plain training."""
+    plain_median = statistics.median(times["plain"]["seconds"])
+    return [
+        {
+            "model": name,
+            "backend": backend.name,
+            "variant": variant,
+            "median_s": statistics.median(t["seconds"]),
+            "min_s": min(t["seconds"]),
+            "max_s": max(t["seconds"]),
+            "ratio": statistics.median(t["seconds"]) / plain_median,
+            "first_call_s": t["first"],
+        }
+        for variant, t in times.items()
+    ]
+
+
+def show(row: dict) -> None:
+    print(
+        f"| {row['model']} | {row['backend']} | {row['variant']} | "
+        f"{row['median_s']:.3f} | {row['min_s']:.3f}-{row['max_s']:.3f} | "
+        f"{row['ratio']:.2f} | {row['first_call_s']:.1f} |",
+        flush=True,
+    )
+
+
+def memory_rows(num_steps: int) -> list[dict]:
+    found = []
+    for checkpoints in (None, "all"):
+        m = memory("mlp", checkpoints, num_steps)
+        records = num_steps * (m["state"] + m["gradient"])
+        row = {
+            "model": "mlp",
+            "backend": backend.name,
+            "method": f"Reverse({checkpoints!r})",
+            "num_steps": num_steps,
+            "peak_mb": m["peak"] / 1e6,
+            "all_records_mb": records / 1e6,
+        }
+        print("| " + " | ".join(_text(v) for v in row.values()) + " |", flush=True)
+        found.append(row)
+    return found
+
+
+def _text(value: object) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def machine() -> dict:
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        backend.name: importlib.metadata.version(
+            {"jax": "jax", "tensorflow": "tensorflow-cpu"}[backend.name]
+        ),
+    }
 
 
 def main() -> None:
@@ -168,6 +219,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--fit", action="store_true", help="also time model.fit")
     parser.add_argument("--memory", action="store_true", help="also measure memory")
+    parser.add_argument("--out", type=Path, help="write the rows to this JSON file")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -175,24 +227,23 @@ def main() -> None:
         given = None if checkpoints == "None" else checkpoints
         print(json.dumps(child_memory(name, given, options.steps)))
         return
+    measured: dict = {"machine": machine(), "times": [], "memory": []}
     print("| model | backend | variant | median s | min-max s | ratio | first call s |")
     print("|---|---|---|---|---|---|---|")
     for name in options.models:
-        report(name, measure(name, options.repeats, options.fit, options.steps))
-        keras.backend.clear_session()
+        fit = options.fit and name == "mlp"
+        for row in rows(name, measure(name, options.repeats, fit, options.steps)):
+            show(row)
+            measured["times"].append(row)
     if options.memory:
         print(
-            "| model | backend | method | T | peak MB above plain | T (state + g) MB |"
+            "\n| model | backend | method | T | peak MB above plain | all records MB |"
         )
         print("|---|---|---|---|---|---|")
-        for checkpoints in (None, "all"):
-            steps = options.steps or 200
-            m = memory("mlp", checkpoints, steps)
-            everything = steps * (m["state"] + m["gradient"]) / 1e6
-            print(
-                f"| mlp | {backend.name} | Reverse({checkpoints!r}) | {steps} | "
-                f"{m['peak'] / 1e6:.0f} | {everything:.0f} |"
-            )
+        measured["memory"] = memory_rows(options.steps or 200)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,13 @@ the backend that Keras runs on. Arithmetic is not here: it is ``keras.ops``.
 
 import keras
 
-from hypergrad.backend.contract import NAMES, Compiled, CotangentPair, Traces
+from hypergrad.backend.contract import (
+    NAMES,
+    Compiled,
+    CotangentPair,
+    Traces,
+    XlaRefused,
+)
 
 name: str = keras.backend.backend()
 
@@ -21,4 +27,4 @@ else:
         'KERAS_BACKEND="jax" or KERAS_BACKEND="tensorflow" before importing keras.'
     )
 
-__all__ = ["Compiled", "CotangentPair", "Traces", "name", *NAMES]  # noqa: PLE0604
+__all__ = ["Compiled", "CotangentPair", "Traces", "XlaRefused", "name", *NAMES]  # noqa: PLE0604

@@ -6,13 +6,15 @@ it. A *tree* is anything that ``keras.tree`` flattens; a *leaf* is an array.
 
 Inexact leaves (float16, bfloat16, float32, float64) are differentiated. All others
 (integers, booleans, seeds, counters) are carried: as cotangent or tangent they have
-zeros of their own dtype, and whatever is passed for them is ignored.
+zeros of their own dtype, and whatever is passed for them is ignored. None may stand in
+the place of a leaf everywhere, and stays None.
 
 ===================  ==================================================================
 ``jit``              ``jit(fn, *, xla=None, donate=())``: compiles ``fn`` of trees of
                      arrays; one trace per combination of shapes and dtypes, counted in
                      ``.traces``. ``donate``: positions whose memory may be reused.
-                     ``xla``: TensorFlow only, whether to compile with XLA.
+                     ``xla``: TensorFlow only, whether to compile with XLA; what it
+                     cannot compile raises `XlaRefused` when called.
 ``tracing``          context manager: repairs and settings that hold while user code is
                      traced, and leaves the process as it was. `jit` enters it.
 ``vjp``              ``vjp(fn, *primals) -> (out, pullback)``; ``pullback(cotangent)``
@@ -38,7 +40,8 @@ zeros of their own dtype, and whatever is passed for them is ignored.
 ``is_inexact``       whether a leaf is differentiated.
 ``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
 ``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
-``convert``          ``convert(x, dtype=None)``: an array of this backend.
+``convert``          ``convert(x, dtype=None)``: an array of this backend; a Python
+                     float has ``floatx``.
 ``snapshot``         ``snapshot(variable)``: the value of a Keras variable, a copy.
 ``to_numpy``         ``to_numpy(tree)``: NumPy arrays, waits for them.
 ``synchronize``      waits until every leaf of a tree is computed.
@@ -74,6 +77,10 @@ NAMES = (
     "vjp",
     "zeros_like",
 )
+
+
+class XlaRefused(RuntimeError):
+    """XLA cannot compile a function; TensorFlow only. The text is XLA's."""
 
 
 class Traces:

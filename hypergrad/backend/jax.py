@@ -59,8 +59,15 @@ def _release_unused_memory() -> None:
         pass  # not Linux with glibc
 
 
+def _map(fn: Callable, *trees: Any) -> Any:
+    """``fn`` of all leaves; None stays None."""
+    return tree.map_structure(
+        lambda leaf, *more: None if leaf is None else fn(leaf, *more), *trees
+    )
+
+
 def is_inexact(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    return leaf is not None and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 def _split(value: Any) -> tuple[list, Callable[..., Any]]:
@@ -80,7 +87,7 @@ def _split(value: Any) -> tuple[list, Callable[..., Any]]:
 
 def _integer_zeros(value: Any) -> list:
     return [
-        None if is_inexact(leaf) else jnp.zeros_like(leaf)
+        None if leaf is None or is_inexact(leaf) else jnp.zeros_like(leaf)
         for leaf in tree.flatten(value)
     ]
 
@@ -172,22 +179,20 @@ def room_of(buf: Any) -> Any:
 def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
     if tree.flatten(room):
         return room
-    return tree.map_structure(
+    return _map(
         lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)),
         like,
     )
 
 
 def buffer_write(buf: Any, i: Any, value: Any) -> Any:
-    return tree.map_structure(
+    return _map(
         lambda b, leaf: jax.lax.dynamic_update_index_in_dim(b, leaf, i, 0), buf, value
     )
 
 
 def buffer_read(buf: Any, i: Any, like: Any) -> Any:
-    return tree.map_structure(
-        lambda b: jax.lax.dynamic_index_in_dim(b, i, 0, keepdims=False), buf
-    )
+    return _map(lambda b: jax.lax.dynamic_index_in_dim(b, i, 0, keepdims=False), buf)
 
 
 def buffer_stack(buf: Any, like: Any) -> Any:
@@ -195,7 +200,7 @@ def buffer_stack(buf: Any, like: Any) -> Any:
 
 
 def zeros_like(value: Any) -> Any:
-    return tree.map_structure(jnp.zeros_like, value)
+    return _map(jnp.zeros_like, value)
 
 
 def add(a: Any, b: Any) -> Any:
@@ -203,7 +208,11 @@ def add(a: Any, b: Any) -> Any:
 
 
 def convert(x: Any, dtype: str | None = None) -> Any:
-    return jnp.asarray(x, dtype)
+    if dtype is None and isinstance(x, float):
+        dtype = keras.config.floatx()
+    array = jnp.asarray(x, dtype)
+    # A weak type would be traced once more where a strong one follows it.
+    return jnp.asarray(array, array.dtype) if array.weak_type else array
 
 
 def snapshot(variable: Any) -> Any:
@@ -212,7 +221,7 @@ def snapshot(variable: Any) -> Any:
 
 
 def to_numpy(value: Any) -> Any:
-    return tree.map_structure(np.asarray, value)
+    return _map(np.asarray, value)
 
 
 def synchronize(value: Any) -> None:

@@ -1,8 +1,8 @@
 """The contract on TensorFlow."""
 
 import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ from keras import tree
 from keras.src.backend.tensorflow import nn as _keras_nn
 
 from hypergrad.backend._patches import keras_traceback_filtering_off, replaced
-from hypergrad.backend.contract import Compiled, CotangentPair
+from hypergrad.backend.contract import Compiled, CotangentPair, XlaRefused
 
 
 def _moments(x: Any, axes: Any, keepdims: bool) -> tuple[Any, Any]:
@@ -40,43 +40,19 @@ def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compile
     del donate  # TensorFlow reuses memory by itself
 
     def compiled_by(traced: Callable) -> Callable:
-        if not xla:
-            return _with_arguments(tf.function(traced, autograph=False))
-        return _XlaOrGraph(traced)
+        function = tf.function(traced, jit_compile=bool(xla), autograph=False)
+
+        def call(*args: Any) -> Any:
+            try:
+                return function(*tree.map_structure(_as_argument, args))
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as e:
+                if xla and re.search("XLA|tf2xla|trying to compile", str(e)):
+                    raise XlaRefused(str(e).strip().splitlines()[0]) from e
+                raise
+
+        return call
 
     return Compiled(fn, tracing, compiled_by)
-
-
-def _with_arguments(function: Callable) -> Callable:
-    return lambda *args: function(*tree.map_structure(_as_argument, args))
-
-
-class _XlaOrGraph:
-    """A function compiled with XLA, or, where XLA refuses it, as a graph."""
-
-    def __init__(self, traced: Callable):
-        self._graph = _with_arguments(tf.function(traced, autograph=False))
-        xla = tf.function(traced, autograph=False, jit_compile=True)
-        self._call: Callable = _with_arguments(xla)
-        self._proven = False
-
-    def __call__(self, *args: Any) -> Any:
-        if self._proven:
-            return self._call(*args)
-        try:
-            out = self._call(*args)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            first = str(error).strip().splitlines()[0]
-            warnings.warn(
-                "XLA cannot compile a derivative of this model, so TensorFlow runs it "
-                f"as a graph: {first} Compile the model with `jit_compile=False` to "
-                "say so yourself. A model that draws random numbers draws others now.",
-                stacklevel=2,
-            )
-            self._call = self._graph
-            out = self._call(*args)
-        self._proven = True
-        return out
 
 
 def _as_argument(leaf: Any) -> Any:
@@ -84,7 +60,16 @@ def _as_argument(leaf: Any) -> Any:
     return leaf if isinstance(leaf, (tf.Tensor, type(None))) else convert(leaf)
 
 
+def _map(fn: Callable, *trees: Any) -> Any:
+    """``fn`` of all leaves; None stays None."""
+    return tree.map_structure(
+        lambda leaf, *more: None if leaf is None else fn(leaf, *more), *trees
+    )
+
+
 def is_inexact(leaf: Any) -> bool:
+    if leaf is None:
+        return False
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return tf.as_dtype(dtype).is_floating
 
@@ -109,7 +94,7 @@ def _watched(value: Any) -> tuple[list, Callable[..., Any]]:
 
 def _integer_zeros(value: Any) -> list:
     return [
-        None if is_inexact(leaf) else tf.zeros_like(leaf)
+        None if leaf is None or is_inexact(leaf) else tf.zeros_like(leaf)
         for leaf in tree.flatten(value)
     ]
 
@@ -147,7 +132,7 @@ def vjp(fn: Callable, *primals: Any) -> CotangentPair:
         with tracing():
             out = fn(*merge(sources))
         # An output that is no tensor yet (a constant) still has a place in the tree.
-        out = tree.map_structure(_tensor, out)
+        out = _map(_tensor, out)
     outputs = _inexact_leaves(out)
 
     def pullback(cotangent):
@@ -179,7 +164,7 @@ def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(sources)
             with tracing():
-                out = tree.map_structure(_tensor, fn(*merge(sources)))
+                out = _map(_tensor, fn(*merge(sources)))
         outputs = _inexact_leaves(out)
         dummies = [tf.zeros_like(o) for o in outputs]
         outer.watch(dummies)
@@ -225,21 +210,29 @@ def grad(fn: Callable, has_aux: bool = False) -> Callable:
 
 
 def fori_loop(n: Any, body: Callable, carry: Any) -> Any:
-    leaves = [_tensor(leaf) for leaf in tree.flatten(carry)]
+    given = tree.flatten(carry)
+    leaves = [_tensor(leaf) for leaf in given if leaf is not None]
+
+    def packed(flat: Iterable) -> Any:
+        new = iter(flat)
+        return tree.pack_sequence_as(
+            carry, [None if leaf is None else next(new) for leaf in given]
+        )
 
     def step(i, *flat):
-        new = tree.flatten(body(i, tree.pack_sequence_as(carry, list(flat))))
-        return (i + 1, *[_like(leaf, old) for leaf, old in zip(new, flat)])
+        new = [leaf for leaf in tree.flatten(body(i, packed(flat))) if leaf is not None]
+        return (i + 1, *[_like(leaf, old) for leaf, old in zip(new, flat, strict=True)])
 
     n = tf.cast(n, tf.int32)
     _, *leaves = tf.while_loop(
         lambda i, *_: i < n, step, (tf.constant(0), *leaves), parallel_iterations=1
     )
-    return tree.pack_sequence_as(carry, leaves)
+    return packed(leaves)
 
 
 def _like(leaf: Any, old: Any) -> Any:
-    leaf = tf.convert_to_tensor(leaf)
+    if not isinstance(leaf, tf.Tensor):  # a Python number has no dtype of its own
+        leaf = tf.convert_to_tensor(leaf, old.dtype)
     leaf.set_shape(old.shape)
     return leaf
 
@@ -284,7 +277,7 @@ def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
     del room
     # A tensor list holds references: writing copies nothing, and it may leave one
     # compiled function (in graph mode) and enter another.
-    return tree.map_structure(
+    return _map(
         lambda leaf: tf.raw_ops.TensorListReserve(
             element_shape=tf.constant(leaf.shape.as_list(), tf.int32),
             num_elements=capacity,
@@ -295,7 +288,7 @@ def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
 
 
 def buffer_write(buf: Any, i: Any, value: Any) -> Any:
-    return tree.map_structure(
+    return _map(
         lambda b, leaf: tf.raw_ops.TensorListSetItem(
             input_handle=b, index=i, item=leaf
         ),
@@ -305,7 +298,7 @@ def buffer_write(buf: Any, i: Any, value: Any) -> Any:
 
 
 def buffer_read(buf: Any, i: Any, like: Any) -> Any:
-    return tree.map_structure(
+    return _map(
         lambda b, leaf: tf.raw_ops.TensorListGetItem(
             input_handle=b,
             index=i,
@@ -318,7 +311,7 @@ def buffer_read(buf: Any, i: Any, like: Any) -> Any:
 
 
 def buffer_stack(buf: Any, like: Any) -> Any:
-    return tree.map_structure(
+    return _map(
         lambda b, leaf: tf.raw_ops.TensorListStack(
             input_handle=b,
             element_shape=tf.constant(leaf.shape.as_list(), tf.int32),
@@ -330,7 +323,7 @@ def buffer_stack(buf: Any, like: Any) -> Any:
 
 
 def zeros_like(value: Any) -> Any:
-    return tree.map_structure(tf.zeros_like, value)
+    return _map(tf.zeros_like, value)
 
 
 def add(a: Any, b: Any) -> Any:
@@ -355,7 +348,7 @@ def snapshot(variable: Any) -> Any:
 
 
 def to_numpy(value: Any) -> Any:
-    return tree.map_structure(np.asarray, value)
+    return _map(np.asarray, value)
 
 
 def synchronize(value: Any) -> None:

@@ -31,7 +31,10 @@ class Callback:
             self._stop(reason)
 
     def on_tune_begin(self, logs: Logs = None) -> None:
-        """Before the first run; ``logs`` has what is planned (``"outer_steps"``)."""
+        """Before the first run; ``logs`` has what is planned (``"outer_steps"``).
+
+        ``logs["history"]`` are the columns so far: not empty where a tune goes on.
+        """
 
     def on_tune_end(self, logs: Logs = None) -> None:
         """After the last run."""

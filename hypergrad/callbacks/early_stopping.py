@@ -34,16 +34,34 @@ class EarlyStopping(Callback):
     def on_tune_begin(self, logs: Logs = None) -> None:
         self._best = math.inf
         self._waited = 0
+        best = math.inf
+        history = (logs or {}).get("history", {})
+        # What an earlier process has waited counts: a resumed tune ends where it would
+        # have ended.
+        for loss, kind in zip(history.get("val_loss", ()), history.get("kind", ())):
+            if kind in ("step", "rejected"):
+                self._begin(best)
+                best = min(best, loss) if math.isfinite(loss) else best
+                self._end(best)
+            elif math.isfinite(loss):
+                best = min(best, loss)
 
     def on_outer_step_begin(self, step: int, logs: Logs = None) -> None:
-        # What the screening found counts, and so does what a resumed tune had found.
-        if logs and self._best == math.inf and math.isfinite(logs["best"]):
-            self._best = logs["best"]
+        if logs:
+            self._begin(logs["best"])
 
     def on_outer_step_end(self, step: int, logs: Logs = None) -> None:
         assert logs is not None
-        if logs["best"] < self._best - self.min_delta:
-            self._best = logs["best"]
+        self._end(logs["best"])
+
+    def _begin(self, best: float) -> None:
+        # What the screening found counts.
+        if self._best == math.inf and math.isfinite(best):
+            self._best = best
+
+    def _end(self, best: float) -> None:
+        if best < self._best - self.min_delta:
+            self._best = best
             self._waited = 0
             return
         self._waited += 1

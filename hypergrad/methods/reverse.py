@@ -28,8 +28,10 @@ class Reverse(AbstractMethod):
             segment starts, from which each segment is recomputed once; an int, that
             many segment starts.
 
-    Cost: time of 1 + 1 + 2.2 plain trainings with recomputation, 1 + 2.2 without;
-    memory of about 2 √T states, or of T.
+    Cost: the time of about 1 + 1 + 3 plain trainings with recomputation, 1 + 3 without
+    (``benchmarks/speed`` measures it); memory of about 2 √T states, or of T states and
+    gradients. Problems that share programs share the length of a segment, which an
+    earlier T decided, so that another T compiles nothing.
 
     Valid when: every step is differentiable almost everywhere.
 
@@ -43,8 +45,9 @@ class Reverse(AbstractMethod):
     checkpoints: str | int | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.checkpoints, int) and self.checkpoints > 0
-        if not (number or self.checkpoints in (None, "all", "sqrt")):
+        given = self.checkpoints
+        number = isinstance(given, int) and not isinstance(given, bool) and given > 0
+        if not (number or given in (None, "all", "sqrt")):
             raise ValueError(
                 '`checkpoints` must be None, "all", "sqrt" or an int of at least 1. '
                 f"Received: {self.checkpoints!r}."
@@ -61,22 +64,34 @@ class Reverse(AbstractMethod):
     @property
     def runs(self) -> float:
         # The committed ratio of the MLP row of benchmarks/speed, default memory.
-        return {"jax": 4.5, "tensorflow": 4.0}[backend.name]
+        return {"jax": 4.9, "tensorflow": 4.3}[backend.name]
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
+        if problem.remember("prepared", list):
+            return
+        try:
+            self._prepare(problem, values)
+        except backend.XlaRefused as error:
+            problem.leave_xla(error)
+            self._prepare(problem, values)
+
+    def _prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         bound = unroll.on_host(problem.bound(values))
         state = unroll.initial_state(problem, bound)
+        unroll.validate(problem, state, bound)
+        unroll.pull_validation(problem, state, bound)
         carry = backend.zeros_like((state, bound.shared, bound.per_example))
+        seen = set()
         for segment in unroll.plan(problem, self._capacity(problem, state)):
             batch = tree.flatten(problem.batch(segment.start))
-            shapes = tuple((leaf.shape, leaf.dtype) for leaf in batch)
-            key = ("prepared", shapes, *_room_key(segment, state))
-            if not problem.remember(key, list):
+            shapes = tuple(leaf.shape for leaf in batch)
+            if (shapes, segment.capacity) not in seen:
                 # A segment of no steps: compiles, and computes nothing.
                 inputs = unroll.step_inputs(problem, bound, segment)
                 none = inputs._replace(length=np.int32(0))
                 self._sweep_segment(problem, segment, state, None, carry, none)
-                problem.remember(key, list).append("done")
+                seen.add((shapes, segment.capacity))
+        problem.remember("prepared", list).append(True)
 
     def run(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
         bound = unroll.on_host(problem.bound(values))
@@ -117,9 +132,11 @@ class Reverse(AbstractMethod):
             segment = tape.segments[k]
             inputs = unroll.step_inputs(problem, bound, segment)
             carry = (adjoint, d_shared, d_per_example)
-            # Swept records leave the tape: the next run writes into their memory.
-            # Sweeping a tape again recomputes them.
-            records = tape.stored.pop() if tape.stored else None
+            records = None
+            if tape.stored:
+                # They leave the tape: the next run writes into their memory. Sweeping
+                # the tape again recomputes them.
+                records, tape.stored[k] = tape.stored[k], None
             carry, rows = self._sweep_segment(
                 problem, segment, tape.starts[k], records, carry, inputs
             )
@@ -139,10 +156,10 @@ class Reverse(AbstractMethod):
     def _capacity(self, problem: Problem, state: Any) -> int:
         number = self.checkpoints
         if isinstance(number, int):
-            # Decided by the first T of the problem: another one compiles nothing.
-            key = ("capacity", number)
-            return problem.remember(key, lambda: -(-problem.num_steps // number))
-        return unroll.default_capacity(problem, state)
+            wanted = -(-problem.num_steps // number)
+            return unroll.lasting_capacity(problem, ("capacity", number), wanted)
+        wanted = unroll.sqrt_capacity(problem, state)
+        return unroll.lasting_capacity(problem, "capacity", wanted)
 
     def _stores_all(self, problem: Problem) -> bool:
         return self.checkpoints == "all" and not _lists_stay_inside(problem)
@@ -177,13 +194,13 @@ class Reverse(AbstractMethod):
 
 
 def _room_key(segment: Segment, state: Any) -> tuple:
-    leaves = tree.flatten(state)
+    leaves = [leaf for leaf in tree.flatten(state) if leaf is not None]
     return "rooms", segment.capacity, *((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def _lists_stay_inside(problem: Problem) -> bool:
     # A tensor list of TensorFlow cannot leave a program that XLA compiles.
-    return backend.name == "tensorflow" and bool(problem.xla)
+    return backend.name == "tensorflow" and problem.uses_xla
 
 
 def _fused_program(problem: Problem) -> Callable:

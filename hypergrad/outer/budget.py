@@ -7,14 +7,16 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Limits that are never exceeded; None is no limit.
+    """Limits, looked at before each run; None is no limit.
 
     Args:
-        runs: float, plain trainings of T steps. A step that does not fit is not
-            started; what is left may still be spent on runs without a sweep.
-        outer_steps: int, updates of the values, kept or taken back.
-        seconds: float, wall-clock. No run is started that would end later, going by
-            the slowest so far.
+        runs: float, plain trainings of T steps; never exceeded. A step that does not
+            fit is not started; what is left may still be spent on runs without a sweep.
+        outer_steps: int, updates of the values, kept or taken back; never exceeded.
+        seconds: float, wall-clock. The first run is always made, with the compilation
+            before it. After that none is started that would end later, going by the
+            slowest so far: what takes longer than that, a first sweep that compiles or
+            a test at the end, may exceed it.
     """
 
     runs: float | None = None
@@ -31,6 +33,12 @@ class Budget:
                     f"`Budget({name}=…)` must be a number of at least {least}, or None "
                     f"for no limit. Received: {limit!r}."
                 )
+        steps = self.outer_steps
+        if steps is not None and not isinstance(steps, int):
+            raise ValueError(
+                "`Budget(outer_steps=…)` must be an integer, or None for no limit. "
+                f"Received: {steps!r}."
+            )
 
     @staticmethod
     def of(budget: Any) -> "Budget":

@@ -1,11 +1,11 @@
 """A tune on disk: what a killed one needs to go on to the same numbers."""
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -14,52 +14,10 @@ from hypergrad.outer.descent import Place
 from hypergrad.outer.history import History
 from hypergrad.outer.steps import AbstractSteps
 from hypergrad.outer.study import Scored, Study
-from hypergrad.problem import Problem
 from hypergrad.result import files
 from hypergrad.status import Status
 
 FILE = "tune"
-
-
-def fingerprint(problem: Problem, settings: Mapping[str, Any]) -> dict[str, str]:
-    """What must agree for a directory to belong to this tune; name → text."""
-    data: Any = problem.data
-    initial = None
-    if problem.keras is not None:
-        data = dict(data)
-        initial = data.pop("initial")
-    texts = {f"range of {n}": _range(f) for n, f in problem.space.items()}
-    texts["steps of training"] = str(problem.num_steps)
-    texts["batches"] = "" if problem.keras is None else str(problem.batches)
-    texts["data"] = _checksum(data)
-    texts["initial weights"] = _checksum(initial)
-    return texts | {name: str(value) for name, value in settings.items()}
-
-
-def refuse_other(
-    directory: Path, stored: Mapping[str, str], now: Mapping[str, str], done: bool
-) -> None:
-    """Raises where a directory belongs to another tune, naming what differs.
-
-    The initial weights of a finished one are not compared: nothing is trained again.
-    """
-    names = [n for n in {**stored, **now} if stored.get(n) != now.get(n)]
-    if done:
-        names = [n for n in names if n != "initial weights"]
-    if not names:
-        return
-    differences = "; ".join(
-        f"{n}: {stored.get(n, 'absent')} there, {now.get(n, 'absent')} here"
-        for n in names
-    )
-    hint = ""
-    if names == ["initial weights"]:
-        hint = " Call keras.utils.set_random_seed(…) before the model is built, or"
-    raise ValueError(
-        f"The directory {str(directory)!r} holds a tune that is not this one. Expected "
-        f"the same problem and settings. Received: {differences}.{hint} Use another "
-        "directory, or remove it."
-    )
 
 
 def save(
@@ -77,6 +35,7 @@ def save(
         "spent": study.spent,
         "seconds": study.seconds,
         "stopped": study.stopped,
+        "swept": study.swept,
         "notes": study.notes,
         "status": dataclasses.asdict(study.status),
         "start": _stored(study.start),
@@ -96,6 +55,8 @@ def load(
     study.history = History(list(study.problem.space), content["history"])
     study.continue_from(content["spent"], content["seconds"])
     study.notes = content["notes"]
+    study.stopped = content["stopped"]
+    study.swept = content["swept"]
     study.status = Status(**content["status"])
     study.start = _scored(study, content["start"])
     study.best = _scored(study, content["best"])
@@ -106,8 +67,17 @@ def load(
     if place.direction is not None:
         place.direction = {n: np.asarray(v) for n, v in place.direction.items()}
     like = steps.init(study.problem.space, place.u)
-    place.state = tree.pack_sequence_as(like, [np.asarray(v) for v in place.state])
+    leaves = [_like(old, v) for old, v in zip(tree.flatten(like), place.state)]
+    place.state = tree.pack_sequence_as(like, leaves)
     return place
+
+
+def _like(old: Any, value: Any) -> Any:
+    """A number that was stored, in the precision that it had."""
+    array = np.asarray(value, backend.to_numpy(old).dtype)
+    if isinstance(old, np.ndarray):
+        return array
+    return backend.convert(array, keras.backend.standardize_dtype(old.dtype))
 
 
 def _stored(scored: Scored | None) -> Any:
@@ -118,19 +88,3 @@ def _scored(study: Study, stored: Any) -> Scored | None:
     if stored is None:
         return None
     return study.remembered(stored["row"])._replace(metrics=stored["metrics"])
-
-
-def _range(float_: Any) -> str:
-    default = None if float_.default is None else np.asarray(float_.default)
-    shown = default if default is None or default.ndim == 0 else _checksum(default)
-    return f"{float_.range_text()}, shape {float_.shape}, default {shown}"
-
-
-def _checksum(value: Any) -> str:
-    total = 0
-    leaves = [leaf for leaf in tree.flatten(value) if leaf is not None]
-    for leaf in backend.to_numpy(leaves):
-        array = np.ascontiguousarray(leaf)
-        total = zlib.crc32(f"{array.shape}{array.dtype}".encode(), total)
-        total = zlib.crc32(array.tobytes(), total)
-    return f"checksum {total:08x}"

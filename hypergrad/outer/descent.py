@@ -14,6 +14,11 @@ from hypergrad.outer.study import Scored, Study
 
 SLOPE_PROBE = 1e-4
 
+SPENT = "the budget is spent"
+
+MOST_BLIND = 5
+"""After as many hypergradients that are not finite no further one is computed."""
+
 
 @dataclasses.dataclass
 class Place:
@@ -23,7 +28,8 @@ class Place:
     ``direction``, ``slope`` (dE/dlength) and ``length``: of the next trial; None before
     the first sweep. ``fresh``: whether the direction belongs to this row. ``probes``:
     random steps drawn so far; ``probe``: the width of the next, 0 while slopes lead.
-    ``state``: of the steps. ``step``: outer steps done.
+    ``state``: of the steps. ``step``: outer steps done. ``blind``: rows whose
+    hypergradient is not finite.
     """
 
     row: int
@@ -36,6 +42,7 @@ class Place:
     probe: float = 0.0
     probes: int = 0
     step: int = 0
+    blind: list[int] = dataclasses.field(default_factory=list)
 
 
 class Descent:
@@ -66,19 +73,24 @@ class Descent:
 
     def place(self, start: Scored) -> Place:
         """The place before the first step, at a run that was scored."""
-        u = {
-            name: float_.to_unconstrained(start.values[name], clip=True)
+        u = self._unconstrained(start)
+        return Place(start.row, u, self.steps.init(self.space, u))
+
+    def _unconstrained(self, scored: Scored) -> dict[str, np.ndarray]:
+        return {
+            name: float_.to_unconstrained(scored.values[name], clip=True)
             for name, float_ in self.space.items()
         }
-        return Place(start.row, u, self.steps.init(self.space, u))
 
     def advance(self, place: Place, here: Scored) -> Scored | None:
         """One outer step, in place; the run that was kept last, None at the end."""
         study = self.study
         if place.step >= self.outer_steps or study.stopped:
             return None
-        if not self._aim(place, here):
+        aimed = self._aim(place, here)
+        if aimed is None:
             return None
+        here = aimed
         study.tell("on_outer_step_begin", place.step)
         trial, kept = self._try(place, here)
         place.step += 1
@@ -89,27 +101,56 @@ class Descent:
         study.tell_row("on_outer_step_end", place.step - 1, trial.row, kept=kept)
         return trial if kept else here
 
-    def _aim(self, place: Place, here: Scored) -> bool:
-        """Sees to it that there is a direction to try; False: the descent ends."""
+    def _aim(self, place: Place, here: Scored) -> Scored | None:
+        """Sees to it that there is a direction to try, and from where.
+
+        None: the descent ends.
+        """
         study = self.study
         if not study.affords(1.0):
-            study.stop("the budget is spent")
-            return False
+            study.stop(SPENT)
+            return None
         if place.fresh:
-            return True
-        if study.affords(study.sweep_cost + 1.0):
-            return self._direct(place, here)
-        # What is left pays runs without a sweep: further along the last direction.
-        if place.direction is None:
-            return self._draw(place)
-        return True
+            return here
+        while len(place.blind) < MOST_BLIND:
+            if not study.affords(study.sweep_cost(here.row) + 1.0):
+                return self._without_sweep(place, here)
+            gradient = study.sweep(here)
+            if all(np.isfinite(g).all() for g in gradient.values()):
+                return here if self._direct(place, gradient) else None
+            place.blind.append(here.row)
+            study.notes.append(
+                f"The hypergradient is not finite at row {here.row} of the history."
+            )
+            if self._can_probe():
+                break
+            back = study.next_best(place.blind)
+            if back is None:
+                break
+            self._step_back(place, back)
+            here = back
+        return self._drawn(place, here, "the hypergradient is not finite there")
 
-    def _direct(self, place: Place, here: Scored) -> bool:
-        """Sweeps at the place and fixes a direction there; False: no way on."""
-        gradient = self.study.sweep(here)
-        if not all(np.isfinite(g).all() for g in gradient.values()):
-            self.study.stop("the hypergradient is not finite there")
-            return False
+    def _without_sweep(self, place: Place, here: Scored) -> Scored | None:
+        """What is left pays runs without a sweep: further along the last direction."""
+        if place.direction is not None:
+            return here
+        return self._drawn(place, here, SPENT)
+
+    def _drawn(self, place: Place, here: Scored, otherwise: str) -> Scored | None:
+        if not self._can_probe():
+            self.study.stop(otherwise)
+            return None
+        self._draw(place)
+        return here
+
+    def _step_back(self, place: Place, back: Scored) -> None:
+        place.row, place.u = back.row, self._unconstrained(back)
+        place.state = self.steps.init(self.space, place.u)
+        place.direction, place.probe = None, 0.0
+
+    def _direct(self, place: Place, gradient: dict[str, np.ndarray]) -> bool:
+        """Fixes the direction at the place; False: no way on."""
         place.direction, place.state = self.steps.direct(
             self.space, place.u, gradient, place.state
         )
@@ -124,11 +165,9 @@ class Descent:
         )
         return True
 
-    def _draw(self, place: Place) -> bool:
-        """A random direction, where the safeguard allows one."""
-        if self.safeguard is None or not self._can_probe():
-            self.study.stop("the budget is spent")
-            return False
+    def _draw(self, place: Place) -> None:
+        """A random direction; the safeguard allows one."""
+        assert self.safeguard is not None
         generator = np.random.default_rng([self.seed, place.probes])
         place.probe = place.probe or self.safeguard.probe
         place.direction = {
@@ -139,7 +178,6 @@ class Descent:
         }
         place.probes += 1
         place.length, place.slope, place.fresh = 1.0, 0.0, True
-        return True
 
     def _can_probe(self) -> bool:
         spread = any(can_spread(float_) for float_ in self.space.values())

@@ -1,14 +1,46 @@
-"""What `tune` and `search` do with their first arguments."""
+"""What `tune` and `search` do with their arguments."""
 
 import difflib
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
+import keras
 import numpy as np
 
+from hypergrad.callbacks import Callback, EarlyStopping, ProgressBar
 from hypergrad.from_model import from_model
+from hypergrad.methods import AbstractMethod, Reverse
 from hypergrad.problem import Problem
+
+Verb = TypeVar("Verb", bound=Callable)
+
+
+def _fit_options() -> dict[str, inspect.Parameter]:
+    """The keywords of `Problem.from_model`; ``seed`` is one of the verbs' own."""
+    return {
+        name: p
+        for name, p in inspect.signature(from_model).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY and name != "seed"
+    }
+
+
+def with_fit_options(verb: Verb) -> Verb:
+    """Spells ``**fit_options`` out in the signature that ``help`` shows."""
+    signature = inspect.signature(verb)
+    own = [
+        p
+        for p in signature.parameters.values()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    options = [
+        # With a Problem there are none.
+        p.replace(default=None) if p.default is inspect.Parameter.empty else p
+        for p in _fit_options().values()
+    ]
+    shown = signature.replace(parameters=[*own, *options])
+    verb.__signature__ = shown  # type: ignore[attr-defined]
+    return verb
 
 
 def problem_of(
@@ -22,11 +54,7 @@ def problem_of(
         seed: int, of the batch order.
         options: other keywords of `Problem.from_model`.
     """
-    known = [
-        name
-        for name, p in inspect.signature(from_model).parameters.items()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    known = list(_fit_options())
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -44,13 +72,92 @@ def problem_of(
                 "besides. Pass them to Problem.from_model, or pass the model."
             )
         return model_or_problem
-    if "hyperparameters" not in options:
+    options = dict(options)
+    named = _hyperparameters(options.pop("hyperparameters", None))
+    x, y, sample_weight = data
+    return from_model(
+        model_or_problem,
+        x,
+        y,
+        sample_weight,
+        seed=seed,
+        hyperparameters=named,
+        **options,
+    )
+
+
+def _hyperparameters(given: Any) -> Any:
+    if given is None:
         raise ValueError(
             "`hyperparameters` is missing. Name what to tune, such as "
             '["optimizer.learning_rate"]; hg.tunables(model) lists what there is.'
         )
-    x, y, sample_weight = data
-    return from_model(model_or_problem, x, y, sample_weight, seed=seed, **options)
+    if isinstance(given, (str, Mapping)):
+        return given
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            "`hyperparameters` must be a dict, path → hg.Float, or a list of paths. "
+            f"Received: {given!r}. Write for instance "
+            '`["optimizer.learning_rate"]`; hg.tunables(model) lists what there is.'
+        )
+    return list(given)  # it is read more than once
+
+
+def checked_method(method: Any) -> AbstractMethod:
+    """The method; None is ``Reverse()``."""
+    if method is None:
+        return Reverse()
+    if isinstance(method, AbstractMethod):
+        return method
+    fix = ""
+    if isinstance(method, type) and issubclass(method, AbstractMethod):
+        fix = f" Write {method.__name__}(): a method is an object."
+    raise TypeError(
+        "`method` must be a method such as hg.Reverse(), or None for that one. "
+        f"Received: {method!r}.{fix}"
+    )
+
+
+def checked_seed(seed: Any) -> int:
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if not whole or seed < 0:
+        raise ValueError(
+            f"`seed` must be an integer of at least 0. Received: {seed!r}. Pass for "
+            "instance `seed=0`."
+        )
+    return int(seed)
+
+
+def told_by(
+    callbacks: Any, verbose: int | str, patience: int | None = None
+) -> list[Callback]:
+    """Everything that is told of a tune or a search, in order."""
+    told: list[Callback] = []
+    if verbose not in (0, False):
+        told.append(ProgressBar(1 if verbose is True else verbose))
+    if patience is not None:
+        told.append(EarlyStopping(patience))
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            "`callbacks` must be a list of hg.callbacks.Callback. Received: "
+            f"{callbacks!r}. Write for instance `callbacks=[…]`."
+        )
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            fix = "Subclass hg.callbacks.Callback"
+            if isinstance(callback, type) and issubclass(callback, Callback):
+                fix = f"Write {callback.__name__}()"
+            elif isinstance(callback, keras.callbacks.Callback):
+                fix = (
+                    "A Keras callback follows the epochs of one training; subclass "
+                    "hg.callbacks.Callback"
+                )
+            raise TypeError(
+                "`callbacks` must hold objects of hg.callbacks.Callback. Received: "
+                f"{callback!r}. {fix}."
+            )
+        told.append(callback)
+    return told
 
 
 def start_of(problem: Problem) -> dict[str, np.ndarray]:

@@ -10,11 +10,7 @@ from keras import tree
 from hypergrad import backend, unroll
 from hypergrad.data import num_rows
 from hypergrad.data_checks import checked_validation_data
-from hypergrad.keras_checks import averages_over_rows
 from hypergrad.problem import Problem
-
-ROWS = 1024
-"""Rows that one call evaluates."""
 
 
 def held_out_problem(problem: Problem, test_data: Any) -> Problem:
@@ -30,15 +26,9 @@ def held_out_problem(problem: Problem, test_data: Any) -> Problem:
         )
     held: Any = problem.data
     data = checked_validation_data(test_data, held["train"])
-    rows = num_rows(data["x"])
-    index = np.arange(rows, dtype="int32")
-    in_parts = averages_over_rows(problem.keras.model, None)
-    chunks = np.array_split(index, -(-rows // ROWS) if in_parts else 1)
     new = copy.copy(problem)
     new.data = dict(held) | {"validation": tree.map_structure(backend.convert, data)}
-    new.validation = problem.validation._replace(
-        chunks=tuple(chunks), weights=tuple(len(c) / rows for c in chunks)
-    )
+    new.validation = problem.validation.over(num_rows(data["x"]))
     return new
 
 

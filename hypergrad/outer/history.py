@@ -1,7 +1,7 @@
 """The history of a tune or search: one row for each run, and the best of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,17 @@ class History:
     def values(self, row: int) -> dict[str, Any]:
         return {name: self.columns[name][row] for name in self.names}
 
-    def best(self) -> int | None:
-        """The row of the lowest finite E, the first of several; None where none is."""
-        losses = np.asarray(self.columns["val_loss"], float)
-        losses = np.where(np.isfinite(losses), losses, np.inf)
-        if not len(losses) or not np.isfinite(losses.min()):
-            return None
-        return int(np.argmin(losses))
+    def best(self, first: int = 0, without: Collection[int] = ()) -> int | None:
+        """The row of the lowest finite E, the first of several; None where none is.
+
+        Args:
+            first: int, rows before it do not count.
+            without: rows that do not count.
+        """
+        losses = self.columns["val_loss"]
+        rows = [r for r in range(first, len(self)) if r not in without]
+        finite = [row for row in rows if math.isfinite(losses[row])]
+        return min(finite, key=losses.__getitem__, default=None)
 
 
 def plain(value: Any) -> Any:

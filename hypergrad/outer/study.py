@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,8 +36,9 @@ class Scored(NamedTuple):
 class Study:
     """Runs values of a problem and keeps the accounts.
 
-    ``spent`` (runs) and ``seconds`` never exceed the budget. ``start`` and ``best`` are
-    `Scored`; ``stopped`` says why no further run is wanted, "" while one is.
+    ``spent`` (runs) and ``seconds`` are what it cost so far. ``start`` and ``best`` are
+    `Scored`; ``stopped`` says why no further run is wanted, "" while one is. ``first``
+    is the first row that a descent may begin at; ``swept``: rows that were swept.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Study:
         self.start: Scored | None = None
         self.best: Scored | None = None
         self.status = Status()
+        self.first = 0
+        self.swept: list[int] = []
         self.spent = 0.0
         self.stopped = ""
         self.notes: list[str] = []
@@ -65,9 +68,10 @@ class Study:
 
     # Cost
 
-    @property
-    def sweep_cost(self) -> float:
-        return self.method.runs - 1.0
+    def sweep_cost(self, row: int) -> float:
+        """Of a sweep at a row; a run more where the training must be repeated."""
+        at_hand = row in (len(self.history) - 1, self.history.best(self.first))
+        return self.method.runs - (1.0 if at_hand and row not in self.swept else 0.0)
 
     @property
     def seconds(self) -> float:
@@ -88,6 +92,11 @@ class Study:
 
     # Running
 
+    def prepare(self, values: Values) -> None:
+        """Compiles what sweeps need, where there will be any."""
+        if self.affords(self.method.runs):
+            self.method.prepare(self.problem, values)
+
     def run(self, kind: str, values: Values) -> Scored:
         """Trains at these values: costs 1 run."""
         self.spent += 1.0
@@ -105,15 +114,18 @@ class Study:
     def sweep(self, scored: Scored) -> dict[str, np.ndarray]:
         """dE/du at a scored run: costs a sweep.
 
-        The tapes of the last run and of the best one are at hand. Another run is
-        repeated, which is not counted: it happens once after a resume.
+        The tapes of the last run and of the best one to descend from are at hand; any
+        other run is repeated and counted. After a resume there are no tapes: what is
+        repeated then is not counted, so that the accounts are those of a tune that was
+        not interrupted.
         """
-        if scored.row not in self._tapes:
-            self._train(scored.row, scored.values)
-        self.spent += self.sweep_cost
-        tape = self._tapes.pop(scored.row)
+        self.spent += self.sweep_cost(scored.row)
+        self.swept.append(scored.row)
+        tape = self._tapes.pop(scored.row, None)
+        if tape is None:
+            tape = self.method.run(self.problem, scored.values)
         gradient = self.method.sweep(self.problem, tape)
-        warn_where_zero(self.problem, scored.values, gradient, stacklevel=5)
+        warn_where_zero(self.problem, scored.values, gradient, stacklevel=8)
         gradient = unconstrained(self.problem, scored.values, gradient)
         self.history.add_norms(scored.row, gradient)
         return gradient
@@ -129,6 +141,11 @@ class Study:
         }
         return Scored(row, values, self.history.columns["val_loss"][row], {}, None)
 
+    def next_best(self, without: Collection[int]) -> Scored | None:
+        """The best run to descend from, but for some; None where there is none."""
+        row = self.history.best(self.first, without)
+        return None if row is None else self.remembered(row)
+
     def final(self, scored: Scored) -> Any:
         """The final state of a run, which is repeated where it must; not counted."""
         if scored.final is not None:
@@ -139,15 +156,16 @@ class Study:
         began = time.perf_counter()
         tape = self.method.run(self.problem, values)
         loss = float(tape.loss)
-        if not (math.isfinite(loss) and all_finite(tape.final)):
+        if not (math.isfinite(loss) and all_finite(self.problem, tape.final)):
             loss = math.nan
             if row == 0:
                 self.status = run_status(self.problem, tape)
         # Of the best run the states of all steps are let go: they can be recomputed.
+        best = self.history.best(self.first)
         self._tapes = {
             known: kept._replace(stored=None)
             for known, kept in self._tapes.items()
-            if self.best is not None and known == self.best.row
+            if known == best
         }
         self._tapes[row] = tape
         if row > 0:  # the first run compiles

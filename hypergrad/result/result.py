@@ -42,8 +42,8 @@ class Result:
         history: dict of lists, a row for each run: ``"val_loss"`` (E), each name,
             ``"runs"`` and ``"seconds"`` cumulated, ``"kind"``, and
             ``"gradient_norm.<name>"`` of dE/du (NaN where none was computed). Row 0 is
-            the user's start.
-        start: dict: ``"values"``, ``"loss"``, ``"metrics"`` of the user's start.
+            the user's start; of a search with ``include_start=False``, its first point.
+        start: dict: ``"values"``, ``"loss"``, ``"metrics"`` of row 0.
         test: dict ``{"start": …, "tuned": …}`` of losses and metrics on ``test_data``,
             or None.
         runs: float, what it cost, in plain trainings.
@@ -81,6 +81,7 @@ class Result:
         Raises:
             ValueError: the problem has no Keras model, or the model cannot be cloned;
                 ``build_fn=`` is the fix.
+            TypeError: ``build_fn`` does not return a compiled model.
         """
         if self.origin is not None and self.origin.problem.keras is not None:
             problem = self.origin.problem
@@ -131,30 +132,34 @@ class Result:
     def save(self, directory: Any) -> None:
         """Writes ``result.json``, its arrays, and ``model.keras`` where there is one.
 
+        Where the model cannot be copied or saved, a note says why.
+
         Args:
             directory: made where it is missing; an older result there is replaced.
         """
         folder = files.writable(directory)
+        stored = None
+        if self.origin is None and self.directory is not None and self.has_model_file:
+            stored = (self.directory / MODEL).read_bytes()
+        (folder / MODEL).unlink(missing_ok=True)
+        # First what cost most.
+        self._write(folder)
+        if stored is not None:
+            _replace_model(folder, lambda part: part.write_bytes(stored))
+        if self.origin is None or self.origin.problem.keras is None:
+            return
+        try:
+            _replace_model(folder, self.model.save)
+        except Exception as error:  # in code of the user, too
+            note = f"The model was not saved. {type(error).__name__}: {error}"
+            if note not in self.notes:
+                self.notes.append(note)
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         content = {name: getattr(self, name) for name in _STORED}
         content["status"] = dataclasses.asdict(self.status)
-        notes = list(self.notes)
-        model = self._model_or_note(notes)
-        if model is not None:
-            part = folder / f".part-{MODEL}"
-            model.save(part)
-            part.replace(folder / MODEL)
-            files.sync_directory(folder)
-        else:
-            (folder / MODEL).unlink(missing_ok=True)
-        files.write(folder, FILE, content | {"notes": notes})
-
-    def _model_or_note(self, notes: list[str]) -> Any:
-        try:
-            return self.model
-        except ValueError as error:
-            if self.origin is not None and self.origin.problem.keras is not None:
-                notes.append(f"The model was not saved. {error}")
-            return None
+        files.write(folder, FILE, content)
 
     @staticmethod
     def load(directory: Any) -> "Result":
@@ -173,6 +178,16 @@ class Result:
         content = files.read(folder, FILE)
         content["status"] = Status(**content["status"])
         return Result(**content, directory=folder)
+
+
+def _replace_model(folder: Path, write: Callable[[Path], Any]) -> None:
+    part = folder / f".part-{MODEL}"
+    try:
+        write(part)
+        part.replace(folder / MODEL)
+    finally:
+        part.unlink(missing_ok=True)
+    files.sync_directory(folder)
 
 
 _STORED = tuple(

@@ -1,7 +1,7 @@
 """Tuned numbers in ordinary Keras models: a trained copy, or a model of the user."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,9 +36,10 @@ def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
 
     Raises:
         ValueError: the model cannot be cloned.
+        TypeError: ``build_fn`` does not return a compiled model.
     """
     parts = problem.keras
-    model = parts.build_fn() if parts.build_fn is not None else _clone(parts.model)
+    model = _clone(parts.model) if parts.build_fn is None else _built(parts.build_fn)
     optimizer_numbers, others = _split(numbers)
     set_optimizer_numbers(model, optimizer_numbers)
     data: Any = problem.data
@@ -145,6 +146,16 @@ def copy_optimizer(optimizer: Any) -> Any:
         if isinstance(value, float) and not name.startswith("_"):
             setattr(fresh, name, value)
     return fresh
+
+
+def _built(build_fn: Callable) -> Any:
+    model = build_fn()
+    if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
+        raise TypeError(
+            "`build_fn` must return a new, compiled keras.Model. Received: "
+            f"{model!r}. Return the model after `model.compile(…)`."
+        )
+    return model
 
 
 def _clone(model: Any) -> Any:

@@ -17,10 +17,10 @@ from keras import ops
 
 
 def sqrt(x: Any) -> Any:
-    """``√x``; the derivative at ``x = 0`` is 0.
+    """``√x``; the derivative at ``x = 0`` is ½ instead of infinite.
 
-    Zero is the right limit where ``x`` is a (moving average of a) square ``g²``, since
-    ``√(g²)`` enters an update only next to a factor that vanishes with ``g``.
+    Where ``x`` is a (moving average of a) square ``g²``, ``√(g²)`` enters an update
+    only next to a factor that vanishes with ``g``: any finite value is right there.
 
     Args:
         x: floating array of any shape.
@@ -28,8 +28,9 @@ def sqrt(x: Any) -> Any:
     Returns:
         Array like ``x``; NaN for negative entries, as the plain square root.
     """
-    zero = ops.equal(x, 0)
-    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, x)))
+    # √(0 + 1) − 1: half as many operations in the derivative as two `where`.
+    one = ops.cast(ops.equal(x, 0), x.dtype)
+    return ops.sqrt(x + one) - one
 
 
 def power(base: Any, exponent: Any) -> Any:

@@ -178,7 +178,7 @@ def test_safe_functions_have_the_plain_value():
 
 
 def test_safe_functions_have_finite_derivatives():
-    assert derivative(safe.sqrt, 0.0) == 0.0
+    assert derivative(safe.sqrt, 0.0) == 0.5
     assert derivative(safe.sqrt, 0.25) == 1.0
     assert derivative(lambda x: safe.divide(1.0, x), 0.0) == 0.0
     assert derivative(lambda x: safe.divide(1.0, x), 2.0) == -0.25
