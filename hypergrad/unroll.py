@@ -252,10 +252,18 @@ def sqrt_capacity(problem: Problem, state: Any) -> int:
     T/S states at segment starts and S records inside one segment are least at
     S = √(T · size of a state / size of a record) (Griewank & Walther 2000).
     """
-    grads = () if problem.step is not None else state.weights
-    size, more = _numbers(state), _numbers(grads)
-    ratio = size / (size + more) if size else 1.0
+    ratio = (_numbers(state) or 1) / (_record_numbers(problem, state) or 1)
     return max(1, math.ceil(math.sqrt(ratio * problem.num_steps)))
+
+
+def record_bytes(problem: Problem, state: Any) -> int:
+    """About the bytes that `Records` keep of one step."""
+    return _record_numbers(problem, state) * np.dtype(_loss_dtype()).itemsize
+
+
+def _record_numbers(problem: Problem, state: Any) -> int:
+    grads = () if problem.step is not None else state.weights
+    return _numbers(state) + _numbers(grads)
 
 
 def _numbers(value: Any) -> int:

@@ -13,6 +13,9 @@ from hypergrad.methods._abstract import AbstractMethod, Tape
 from hypergrad.problem import Bound, Problem
 from hypergrad.unroll import Segment, StepInputs
 
+SMALL = 100_000_000
+"""Bytes of all records of a run that are stored without being asked to."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reverse(AbstractMethod):
@@ -24,9 +27,10 @@ class Reverse(AbstractMethod):
     their segment.
 
     Args:
-        checkpoints: ``"all"`` stores every state; ``"sqrt"`` or None about √T states at
-            segment starts, from which each segment is recomputed once; an int, that
-            many segment starts.
+        checkpoints: ``"all"`` stores every state and gradient; ``"sqrt"`` about √T
+            states at segment starts, from which each segment is recomputed once; an
+            int, that many segment starts. None: ``"all"`` where that is less than
+            100 MB, else ``"sqrt"``.
 
     Cost: the time of about 1 + 1 + 3 plain trainings with recomputation, 1 + 3 without
     (``benchmarks/speed`` measures it); memory of about 2 √T states, or of T states and
@@ -64,7 +68,7 @@ class Reverse(AbstractMethod):
     @property
     def runs(self) -> float:
         # The committed ratio of the MLP row of benchmarks/speed, default memory.
-        return {"jax": 4.9, "tensorflow": 4.3}[backend.name]
+        return {"jax": 5.0, "tensorflow": 4.3}[backend.name]
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         if problem.remember("prepared", list):
@@ -98,7 +102,7 @@ class Reverse(AbstractMethod):
         state = unroll.initial_state(problem, bound)
         segments = unroll.plan(problem, self._capacity(problem, state))
         starts, stored, losses = [], [], []
-        if self._stores_all(problem):
+        if self._stores_all(problem, state):
             for segment in segments:
                 starts.append(state)
                 inputs = unroll.step_inputs(problem, bound, segment)
@@ -161,8 +165,11 @@ class Reverse(AbstractMethod):
         wanted = unroll.sqrt_capacity(problem, state)
         return unroll.lasting_capacity(problem, "capacity", wanted)
 
-    def _stores_all(self, problem: Problem) -> bool:
-        return self.checkpoints == "all" and not _lists_stay_inside(problem)
+    def _stores_all(self, problem: Problem, state: Any) -> bool:
+        if _lists_stay_inside(problem) or self.checkpoints not in (None, "all"):
+            return False
+        size = problem.num_steps * unroll.record_bytes(problem, state)
+        return self.checkpoints == "all" or size <= SMALL
 
     def _record(
         self, problem: Problem, segment: Segment, start: Any, inputs: StepInputs
