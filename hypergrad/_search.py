@@ -99,7 +99,7 @@ def search(
     told = told_by(callbacks, verbose)
     problem = problem_of(model_or_problem, (x, y, sample_weight), seed, fit_options)
     test = None if test_data is None else held_out_problem(problem, test_data)
-    study = Study(problem, Reverse("sqrt"), limits, told)
+    study = Study(problem, Reverse(), limits, told)
     start = start_of(problem)
     number = int(most) - bool(include_start)
     points = list(points_of(method, problem.space, number, seed))

@@ -41,6 +41,9 @@ def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compile
 
     def compiled_by(traced: Callable) -> Callable:
         function = tf.function(traced, jit_compile=bool(xla), autograph=False)
+        # TensorFlow tells functions apart by an id that is used again, and would warn
+        # of retracing where none happens; `.traces` counts what does.
+        function._omit_frequent_tracing_warning = True
 
         def call(*args: Any) -> Any:
             try:
