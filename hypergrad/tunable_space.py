@@ -8,11 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from hypergrad import backend
-from hypergrad.keras_checks import explained
-from hypergrad.parts import hparam_dtype
-from hypergrad.space import Float, PerTarget, default_float
-from hypergrad.space.defaults import DEFAULT_RANGES
+from hypergrad.binding import natural_range, returned_by, spread
+from hypergrad.declarations import completed, declared
+from hypergrad.space import Float, PerTarget
 from hypergrad.targets import Target, discover, inject, resolve, settle
 
 
@@ -112,15 +110,15 @@ def tunable_space(
     Raises:
         ValueError, TypeError: what cannot be resolved.
     """
-    declared = _declared(hyperparameters)
+    named = declared(hyperparameters)
     targets = discover(model)
     if bind is not None:
-        return _through_bind(targets, declared, bind)
+        return _through_bind(targets, named, bind)
     space, chosen, ranges = {}, {}, {}
     names: dict[str, list[str]] = {}
-    for name, given in declared.items():
+    for name, given in named.items():
         found = resolve(targets, name)
-        float_ = _completed(name, given, found)
+        float_ = completed(name, given, found)
         space[name] = float_
         names[name] = [t.path for t in found]
         for target in found:
@@ -132,119 +130,21 @@ def tunable_space(
                 )
             chosen[target.path] = target
             ranges[target.path] = (float_.min_value, float_.max_value)
-    separate = {n for n, given in declared.items() if isinstance(given, PerTarget)}
-    return TunableSpace(space, chosen, ranges, _spread(names, separate), names)
-
-
-def _declared(hyperparameters: Any) -> dict[str, Any]:
-    if isinstance(hyperparameters, str):
-        hyperparameters = [hyperparameters]
-    if isinstance(hyperparameters, Mapping):
-        declared = dict(hyperparameters)
-    elif not isinstance(hyperparameters, (list, tuple, set, frozenset)):
-        raise TypeError(
-            "`hyperparameters` must be a dict, path → hypergrad.Float, or a list of "
-            f"paths. Received: {hyperparameters!r}. Write for instance "
-            "['optimizer.learning_rate']; hg.tunables(model) lists the paths."
-        )
-    else:
-        declared = dict.fromkeys(hyperparameters)
-    if not declared:
-        raise ValueError(
-            "`hyperparameters` is empty. Name at least one path, such as "
-            "'optimizer.learning_rate'; hg.tunables(model) lists them."
-        )
-    for name, given in declared.items():
-        if not isinstance(name, str):
-            raise TypeError(
-                f"`hyperparameters` must name paths as strings. Received: {name!r}."
-            )
-        if isinstance(given, (int, bool)) or (
-            given is not None and not isinstance(given, (Float, PerTarget))
-        ):
-            raise TypeError(
-                f"`hyperparameters[{name!r}]` must be a hypergrad.Float, which says "
-                f"the range that may be searched. Received: {given!r}. Write for "
-                "instance `hg.Float(1e-5, 1.0, sampling='log')`. Integers and choices "
-                "have no derivative: they belong to the tuner."
-            )
-    return declared
-
-
-def _completed(name: str, given: Any, found: list[Target]) -> Float:
-    """A `Float` with a default; where none is given, what the compiled model holds."""
-    current = [0.0 if t.value is None else t.value for t in found]
-    declared = given.each if isinstance(given, PerTarget) else given
-    held = np.shape(current[0])
-    if declared is not None and declared.shape not in ((), held):
-        raise ValueError(
-            f"{name!r} is {'one number' if held == () else f'an array {held}'} in the "
-            f"model, expected a Float of shape {held}. Received: shape "
-            f"{declared.shape}. Leave `shape` out, or return hg.PerStep(…) of it from "
-            "`bind=` for a value for each step."
-        )
-    if isinstance(given, PerTarget):
-        float_ = given.expand(len(found))
-        default = np.stack([np.asarray(v, "float64") for v in current])
-    else:
-        if given is None:
-            given = default_float(found[0].attribute, _one(name, current), path=name)
-        float_, default = given, np.asarray(current[0], "float64")
-        if float_.default is None:
-            default = np.asarray(_one(name, current), "float64")
-    try:
-        return float_.with_default(name, _item(default))
-    except ValueError as error:
-        raise ValueError(
-            f"The compiled model holds {name} = {_text(default)}, which does not fit "
-            f"the declared range. Pass `default=`, or widen it. ({error})"
-        ) from error
-
-
-def _one(name: str, current: list) -> Any:
-    if any(not np.array_equal(v, current[0]) for v in current):
-        raise ValueError(
-            f"{name!r} is one value for {len(current)} targets, and the compiled model "
-            f"holds different ones: {current}. Pass `default=`, or hg.PerTarget(…) for "
-            "one value each."
-        )
-    return current[0]
-
-
-def _item(value: np.ndarray) -> Any:
-    return value.item() if value.ndim == 0 else value
-
-
-def _text(value: np.ndarray) -> str:
-    return f"{value.item():g}" if value.ndim == 0 else str(value)
-
-
-def _spread(names: Mapping[str, list[str]], separate: set[str]) -> Callable | None:
-    """The bind that writes a name's value to each of its paths."""
-    if all(paths == [name] for name, paths in names.items()) and not separate:
-        return None
-
-    def bind(hparams: Mapping[str, Any]) -> dict[str, Any]:
-        bound = {}
-        for name, paths in names.items():
-            for i, path in enumerate(paths):
-                bound[path] = hparams[name][i] if name in separate else hparams[name]
-        return bound
-
-    return bind
+    separate = {n for n, given in named.items() if isinstance(given, PerTarget)}
+    return TunableSpace(space, chosen, ranges, spread(names, separate), names)
 
 
 def _through_bind(
-    targets: list[Target], declared: Mapping[str, Any], bind: Callable
+    targets: list[Target], named: Mapping[str, Any], bind: Callable
 ) -> TunableSpace:
-    for name, given in declared.items():
+    for name, given in named.items():
         if not isinstance(given, Float) or given.default is None:
             raise ValueError(
                 f"With `bind=`, {name!r} is a name of your own: pass a hypergrad.Float "
                 f"with a `default`. Received: {given!r}."
             )
-    space = dict(declared)
-    bound = _called(bind, space)
+    space = dict(named)
+    bound = returned_by(bind, space)
     if not isinstance(bound, Mapping) or not bound:
         raise TypeError(
             "`bind` must return a dict, path → value, with at least one entry. "
@@ -262,7 +162,7 @@ def _through_bind(
                 )
             chosen[target.path], patterns[target.path] = target, pattern
 
-    def spread(hparams: Mapping[str, Any]) -> Any:
+    def checked(hparams: Mapping[str, Any]) -> Any:
         bound = bind(hparams)
         if not isinstance(bound, Mapping) or set(bound) != set(patterns.values()):
             names = sorted(bound) if isinstance(bound, Mapping) else bound
@@ -273,34 +173,8 @@ def _through_bind(
             )
         return {path: bound[pattern] for path, pattern in patterns.items()}
 
-    ranges = {path: _natural_range(t.attribute) for path, t in chosen.items()}
-    return TunableSpace(space, chosen, ranges, spread)
-
-
-def _called(bind: Callable, space: Mapping[str, Float]) -> Any:
-    """What ``bind`` returns at the defaults, called as it will be: in a trace."""
-    dtype = hparam_dtype()
-    defaults = {
-        name: backend.convert(f.cast(f.start(), dtype)) for name, f in space.items()
-    }
-    returned = []
-
-    def call(hparams: dict) -> list:
-        with explained("`bind`"):
-            returned.append(bind(hparams))
-        return []
-
-    backend.jit(call)(defaults)
-    return returned[-1]
-
-
-def _natural_range(attribute: str) -> tuple[float | None, float | None]:
-    """What an attribute can mean at all: a bind declares no range for its paths."""
-    row = DEFAULT_RANGES.get(attribute)
-    if row is None:
-        return None, None
-    low = row.hard_low if np.isfinite(row.hard_low) else None
-    return low, row.hard_high if np.isfinite(row.hard_high) else None
+    ranges = {path: natural_range(t.attribute) for path, t in chosen.items()}
+    return TunableSpace(space, chosen, ranges, checked)
 
 
 def _closed(interval: tuple[float | None, float | None]) -> tuple[float, float]:
