@@ -22,7 +22,7 @@ BACKENDS := jax tensorflow
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint suite suite-all speed clean
+.PHONY: help install demo test test-all lint suite suite-all speed tables clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -71,6 +71,23 @@ speed: $(STAMP) ## Ratios against plain training, on both backends.
 	  KERAS_BACKEND=$$backend $(RUN) benchmarks/speed/run.py --fit --memory \
 	    --out out/speed/$$backend.json; \
 	done
+
+# The cells of docs/support.md, each judged by the test of its name.
+TABLE := tests/test_layers.py tests/test_schedules.py tests/test_data_targets.py \
+	tests/contract/test_truth_mlps.py
+CELLS := not tanh and not hand_written
+
+tables: $(STAMP) ## Measure the tables of docs/support.md again (15 minutes).
+	@set -e; for backend in $(BACKENDS); do \
+	  export KERAS_BACKEND=$$backend; \
+	  for floatx in float64 float32; do \
+	    HYPERGRAD_TEST_FLOATX=$$floatx $(PYTEST) $(TABLE) -k "$(CELLS)" \
+	      --junitxml=out/tables/$$backend-$$floatx.xml; \
+	  done; \
+	  $(PYTEST) tests/contract/test_rules_parity.py -m "not slow and not float32" \
+	    --junitxml=out/tables/$$backend-parity.xml; \
+	done
+	@KERAS_BACKEND=jax $(RUN) docs/make_support.py out/tables/*.xml
 
 clean: ## Remove .venv, caches and what programs wrote to out/.
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Gradient-based hyperparameter optimisation of Keras 3 models."""
 
-from hypergrad import callbacks
+from hypergrad import callbacks, optimizers
 from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
@@ -9,7 +9,7 @@ from hypergrad.methods import Reverse
 from hypergrad.outer import Budget
 from hypergrad.problem import PerExample, PerStep, Problem, TrainState
 from hypergrad.result import Result
-from hypergrad.space import Float, PerTarget
+from hypergrad.space import Float, PerTarget, PerVariable, Schedule
 from hypergrad.status import NonFiniteError, Status
 from hypergrad.targets import tunables
 
@@ -23,14 +23,17 @@ __all__ = [
     "PerExample",
     "PerStep",
     "PerTarget",
+    "PerVariable",
     "Problem",
     "Result",
     "Reverse",
+    "Schedule",
     "Status",
     "TrainState",
     "callbacks",
     "grad",
     "hypergradient",
+    "optimizers",
     "search",
     "tunables",
     "tune",

@@ -73,11 +73,12 @@ def hypergradient(
     method.prepare(problem, checked)
     tape = method.run(problem, checked)
     status = run_status(problem, tape)
-    gradient = nan_gradient(checked)
     if status.ok:
         gradient = method.sweep(problem, tape)
         status = gradient_status(gradient)
         warn_where_zero(problem, checked, gradient, stacklevel=3)
+    else:
+        gradient = nan_gradient(checked)
     if raise_on_failure and not status.ok:
         raise NonFiniteError(status.reason)
     return Hypergradient(
@@ -105,7 +106,10 @@ def run_status(problem: Problem, tape: Any) -> Status:
 
 def gradient_status(gradient: Mapping[str, np.ndarray]) -> Status:
     for name, value in gradient.items():
-        if not np.isfinite(value).all():
+        # The sum says it without another array of that size, but for an overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.sum(value)
+        if not np.isfinite(total) and not np.isfinite(value).all():
             reason = f"The hypergradient of {name!r} is not finite."
             return Status(False, reason, None, "hypergradient")
     return Status()

@@ -21,7 +21,11 @@ from hypergrad.outer.entry import (
     told_by,
     with_fit_options,
 )
-from hypergrad.outer.fingerprint import fingerprint, refuse_other
+from hypergrad.outer.fingerprint import (
+    fingerprint,
+    refuse_other,
+    validation_checksum,
+)
 from hypergrad.outer.held_out import held_out_problem
 from hypergrad.outer.keras_steps import steps_of
 from hypergrad.outer.safeguard import TakeBack
@@ -142,7 +146,7 @@ def tune(
             "outer_steps": number,
             "budget": limits,
             "patience": patience,
-            "test data": None if test is None else _validation(test),
+            "test data": None if test is None else validation_checksum(test),
         }
         marks = fingerprint(problem, settings)
         stored = _stored_content(folder, marks)
@@ -307,11 +311,6 @@ def _safeguard(safeguard: Any) -> TakeBack | None:
         "`safeguard` must be a TakeBack(…) of hypergrad.outer, or None for none. "
         f"Received: {safeguard!r}."
     )
-
-
-def _validation(problem: Problem) -> Any:
-    data: Any = problem.data
-    return data["validation"]
 
 
 def _stored_content(folder: Path, marks: dict[str, str]) -> Any:

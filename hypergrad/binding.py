@@ -7,24 +7,38 @@ import numpy as np
 
 from hypergrad import backend
 from hypergrad.keras_checks import explained
-from hypergrad.parts import hparam_dtype
-from hypergrad.space import Float
+from hypergrad.parts import PerStep, hparam_dtype
+from hypergrad.space import Float, Layout
 from hypergrad.space.defaults import DEFAULT_RANGES
 
 
-def spread(names: Mapping[str, list[str]], separate: set[str]) -> Callable | None:
-    """The bind that writes a name's value to each of its paths."""
-    if all(paths == [name] for name, paths in names.items()) and not separate:
+def spread(
+    names: Mapping[str, list[str]], layouts: Mapping[str, Layout]
+) -> Callable | None:
+    """The bind that writes a name's value to each of its paths; None: the identity."""
+    if all(paths == [name] for name, paths in names.items()) and not any(
+        layout.schedule or layout.per == "target" for layout in layouts.values()
+    ):
         return None
 
     def bind(hparams: Mapping[str, Any]) -> dict[str, Any]:
-        bound = {}
-        for name, paths in names.items():
-            for i, path in enumerate(paths):
-                bound[path] = hparams[name][i] if name in separate else hparams[name]
-        return bound
+        return {
+            path: _part(hparams[name], layouts[name], i)
+            for name, paths in names.items()
+            for i, path in enumerate(paths)
+        }
 
     return bind
+
+
+def _part(value: Any, layout: Layout, i: int) -> Any:
+    """What target ``i`` gets of a value: its row, as a curve where there are knots."""
+    schedule = layout.schedule
+    if layout.per == "target":
+        value = value[i] if schedule is None else value[:, i]
+    if schedule is None:
+        return value
+    return PerStep(value, schedule.interpolation)
 
 
 def returned_by(bind: Callable, space: Mapping[str, Float]) -> Any:

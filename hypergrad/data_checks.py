@@ -1,12 +1,82 @@
 """The data of `Problem.from_model`: checked, split and weighted as by ``fit``."""
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from hypergrad.data import Batches, as_arrays, num_rows
+from hypergrad.data import (
+    AbstractBatches,
+    AbstractSource,
+    Batches,
+    HostBatches,
+    HostRows,
+    Parts,
+    Reader,
+    as_arrays,
+    draw_pass,
+    draw_steps,
+    num_rows,
+    source_of,
+    stays_on_host,
+    weights_of_classes,
+)
+from hypergrad.data.stream import content, joined
+
+FEW = 32
+"""Rows that stand for the data where the batches travel to the device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """How training goes over its data: the arguments of that name."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 32
+    shuffle: bool = True
+    drop_remainder: bool = False
+    seed: int = 0
+
+
+class TrainingData(NamedTuple):
+    """What steps are given.
+
+    ``arrays``: dict with x and, where there are any, y and sample_weight, an argument
+    of the compiled steps: all rows, or the first few where batches travel.
+    ``batches``: function, step → batch. ``num_steps``: int, T. ``named``: the dict
+    whose rows have numbers, for what is tuned of each example; None for a dataset.
+    """
+
+    arrays: dict[str, Any]
+    batches: AbstractBatches
+    num_steps: int
+    named: dict[str, Any] | None
+
+    def without_weights(self) -> "TrainingData":
+        """The same without ``sample_weight``, of arrays."""
+        data = {k: v for k, v in (self.named or {}).items() if k != "sample_weight"}
+        if not isinstance(self.batches, HostBatches):
+            return self._replace(arrays=data, named=data)
+        rows = HostRows(data)
+        order = self.batches.order
+        return TrainingData(
+            _few(rows, order), HostBatches(order, rows), self.num_steps, data
+        )
+
+
+class HeldOut(NamedTuple):
+    """Validation or test data.
+
+    ``arrays``: like those of `TrainingData`. ``rows``: int, how many there are.
+    ``host``: where they travel: `HostRows`, from row indices, or `Parts`; else None.
+    """
+
+    arrays: dict[str, Any]
+    rows: int
+    host: Any = None
 
 
 def checked_training_data(
@@ -16,42 +86,77 @@ def checked_training_data(
     class_weight: Mapping[int, float] | None,
     validation_split: float,
     validation_data: Any,
-) -> tuple[dict, Any]:
-    """(training arrays, validation data) as dicts with x and, if given, y, weights."""
+    passes: Passes,
+) -> tuple[TrainingData, Any]:
+    """(training data, validation data as given or split off)."""
+    _check_counts(passes)
+    source = source_of(x)
+    if source is not None:
+        _check_alone(source, y, sample_weight, class_weight, validation_split, passes)
+        return _from_dataset(source, class_weight, passes), validation_data
     data = _checked(x, y, sample_weight, "")
     if validation_data is None and validation_split:
         data, validation_data = _split(data, validation_split)
     if class_weight is not None:
-        data["sample_weight"] = _class_weights(class_weight, data)
-    return data, validation_data
+        data["sample_weight"] = weights_of_classes(class_weight, data)
+    order = Batches(
+        num_rows(data["x"]),
+        passes.batch_size,
+        passes.shuffle,
+        passes.seed,
+        passes.drop_remainder,
+    )
+    num_steps = _num_steps(order, passes)
+    if not stays_on_host(data):
+        return TrainingData(data, order, num_steps, data), validation_data
+    rows = HostRows(data)
+    batches = HostBatches(order, rows)
+    return TrainingData(_few(rows, order), batches, num_steps, data), validation_data
 
 
-def checked_validation_data(validation_data: Any, train: Mapping[str, Any]) -> dict:
-    """Validation arrays as a dict like the training arrays."""
+def checked_validation_data(
+    validation_data: Any,
+    train: Mapping[str, Any],
+    batches: Any = None,
+    what: str = "validation_data",
+) -> HeldOut:
+    """Validation data like the training data.
+
+    Args:
+        validation_data: a tuple of arrays, or a dataset.
+        train: dict of arrays, some training rows.
+        batches: `AbstractBatches`, where it is known whether they vary in shape.
+        what: the argument it is.
+    """
     if validation_data is None:
         raise ValueError(
             "A hypergradient is the derivative of a validation loss, expected "
             "validation data. Received neither `validation_data` nor "
             "`validation_split`. Pass `validation_data=(x_val, y_val)`."
         )
-    if not isinstance(validation_data, (tuple, list)) or not (
+    source = source_of(validation_data)
+    if source is not None:
+        held, varies = _drained(source, what)
+    elif not isinstance(validation_data, (tuple, list)) or not (
         1 <= len(validation_data) <= 3
     ):
         raise TypeError(
-            "`validation_data` must be a tuple (x, y) or (x, y, sample_weight). "
+            f"`{what}` must be a tuple (x, y) or (x, y, sample_weight), or a dataset. "
             f"Received: {type(validation_data).__name__}. Pass arrays in a tuple."
         )
-    x, y, sample_weight = (*validation_data, None, None)[:3]
-    validation = _checked(x, y, sample_weight, "validation ")
-    if ("y" in train) != ("y" in validation):
+    else:
+        x, y, sample_weight = (*validation_data, None, None)[:3]
+        held, varies = _held(_checked(x, y, sample_weight, "validation ")), False
+    if ("y" in train) != ("y" in held.arrays):
         raise ValueError(
-            "`y` and the y of `validation_data` must both be given, or neither. "
+            f"`y` and the y of `{what}` must both be given, or neither. "
             f"Received: {'only' if 'y' in train else 'no'} training `y`. Pass both."
         )
+    varies = varies or (isinstance(batches, AbstractBatches) and batches.varies)
     for name in ("x", "y"):
         if name in train:
-            _check_alike(train[name], validation[name], name)
-    return validation
+            _check_alike(train[name], held.arrays[name], name, varies)
+    return held
 
 
 def check_targets(train: Mapping[str, Any], needs_y: bool) -> None:
@@ -64,44 +169,137 @@ def check_targets(train: Mapping[str, Any], needs_y: bool) -> None:
         )
 
 
-def check_batching(batches: Batches, steps: int | None, epochs: int | None) -> int:
-    """T of ``steps`` or ``epochs``."""
-    for name, value in (
-        ("batch_size", batches.batch_size),
-        ("steps", steps),
-        ("epochs", epochs),
-    ):
+def check_rows_are_known(hyperparameters: Any, given: TrainingData) -> None:
+    """Refuses numbers of examples where the examples come from a dataset."""
+    if given.named is not None or not isinstance(hyperparameters, Iterable):
+        return
+    names = [hyperparameters] if isinstance(hyperparameters, str) else hyperparameters
+    for name in names:
+        if str(name).startswith("data."):
+            raise ValueError(
+                f"{name!r} is a number of training examples, expected arrays, whose "
+                "rows have numbers. Received a dataset, whose batches have none. Pass "
+                "the examples as arrays `x` and `y`."
+            )
+
+
+def _check_counts(passes: Passes) -> None:
+    counts = ("batch_size", "steps", "epochs")
+    for name, value in ((name, getattr(passes, name)) for name in counts):
         if value is None and name != "batch_size":
             continue
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or int(value) < 1:  # type: ignore[arg-type]
+        if not whole or int(value) < 1:
             raise ValueError(
                 f"`{name}` must be a positive integer. Received: {value!r}. It has no "
                 "derivative: the tuner searches it."
             )
-    if steps is not None and epochs is not None:
+    if passes.steps is not None and passes.epochs is not None:
         raise ValueError(
-            f"Give `steps` or `epochs`, not both. Received steps={steps}, "
-            f"epochs={epochs}. Leave one of them out."
+            f"Give `steps` or `epochs`, not both. Received steps={passes.steps}, "
+            f"epochs={passes.epochs}. Leave one of them out."
         )
-    if batches.steps_per_epoch == 0:
+
+
+def _num_steps(order: Batches, passes: Passes) -> int:
+    if order.steps_per_epoch == 0:
         raise ValueError(
-            f"`drop_remainder=True` with batch_size={batches.batch_size} leaves no "
-            f"batch of {batches.num_examples} examples. Use a smaller `batch_size`."
+            f"`drop_remainder=True` with batch_size={order.batch_size} leaves no "
+            f"batch of {order.num_examples} examples. Use a smaller `batch_size`."
         )
-    if steps is not None:
-        return int(steps)
-    return (1 if epochs is None else int(epochs)) * batches.steps_per_epoch
+    if passes.steps is not None:
+        return int(passes.steps)
+    return int(passes.epochs or 1) * order.steps_per_epoch
+
+
+# Datasets
+
+
+def _check_alone(
+    source: AbstractSource,
+    y: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    validation_split: Any,
+    passes: Passes,
+) -> None:
+    """Refuses what ``fit`` refuses, or ignores, beside a dataset."""
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be part of the dataset. Received: `x` is "
+                f"{source.name}, and `{name}` besides. Let it give (x, y) or "
+                "(x, y, sample_weight)."
+            )
+    if validation_split:
+        raise ValueError(
+            "`validation_split` splits arrays. Received: `x` is "
+            f"{source.name}. Pass `validation_data=` another dataset, or arrays."
+        )
+    if class_weight is not None and not source.weighs_classes:
+        raise ValueError(
+            "`class_weight` must come with arrays, a tf.data.Dataset or a PyDataset, "
+            f"as in `fit`. Received: `x` is {source.name}. Let it give "
+            "(x, y, sample_weight)."
+        )
+    for name in ("batch_size", "drop_remainder"):
+        value = getattr(passes, name)
+        if value != getattr(Passes, name):
+            raise ValueError(
+                f"`{name}` is for arrays: a dataset says itself what its batches are. "
+                f"Received: `x` is {source.name}, and {name}={value!r}. Set it in the "
+                "dataset, such as `.batch(64, drop_remainder=True)`, and leave it out."
+            )
+
+
+def _from_dataset(
+    source: AbstractSource, class_weight: Mapping[int, float] | None, passes: Passes
+) -> TrainingData:
+    reader = Reader(source, "x", class_weight=class_weight)
+    stream = draw_steps(
+        reader, passes.steps, passes.epochs, passes.shuffle, passes.seed
+    )
+    few = keras.tree.map_structure(lambda leaf: leaf[:FEW], stream.example)
+    return TrainingData(few, stream, len(stream), None)
+
+
+def _drained(source: AbstractSource, what: str) -> tuple[HeldOut, bool]:
+    """(all rows of a dataset, whether its batches differ in more than rows)."""
+    reader = Reader(source, what, "validation ")
+    batches = draw_pass(reader)
+    if not reader.varies:
+        return _held(joined(batches)), False
+    sizes = [num_rows(batch["x"]) for batch in batches]
+    parts = Parts(
+        batches.__getitem__, sizes, lambda: str([content(b).hex() for b in batches])
+    )
+    few = keras.tree.map_structure(lambda leaf: leaf[:FEW], batches[0])
+    return HeldOut(few, sum(sizes), parts), True
+
+
+# Arrays
+
+
+def _held(data: dict[str, Any]) -> HeldOut:
+    number = num_rows(data["x"])
+    if not stays_on_host(data):
+        return HeldOut(data, number)
+    rows = HostRows(data)
+    return HeldOut(rows(np.arange(min(FEW, number))), number, rows)
+
+
+def _few(rows: HostRows, order: Batches) -> dict[str, Any]:
+    return rows(np.arange(min(FEW, order.num_examples)))
 
 
 def _checked(x: Any, y: Any, sample_weight: Any, prefix: str) -> dict:
-    data = {"x": as_arrays(x, f"{prefix}x")}
+    data = {"x": as_arrays(x, f"`{prefix}x`")}
     rows = num_rows(data["x"])
     if y is not None:
-        data["y"] = as_arrays(y, f"{prefix}y")
+        data["y"] = as_arrays(y, f"`{prefix}y`")
     if sample_weight is not None:
         data["sample_weight"] = as_arrays(
-            _complete(sample_weight, rows), f"{prefix}sample_weight"
+            _complete(sample_weight, rows), f"`{prefix}sample_weight`"
         )
     for name, value in data.items():
         if num_rows(value) != rows:
@@ -146,10 +344,15 @@ def _rows(value: Any, rows: slice) -> Any:
     return keras.tree.map_structure(lambda leaf: leaf[rows], value)
 
 
-def _check_alike(train: Any, validation: Any, name: str) -> None:
+def _check_alike(train: Any, validation: Any, name: str, varies: bool) -> None:
+    """``varies``: whether batches differ in shape, so that only axes are compared."""
     a = keras.tree.flatten_with_path(train)
     b = keras.tree.flatten_with_path(validation)
-    if [(p, leaf.shape[1:]) for p, leaf in a] != [(p, leaf.shape[1:]) for p, leaf in b]:
+    forms = [
+        [(p, leaf.ndim if varies else leaf.shape[1:]) for p, leaf in flat]
+        for flat in (a, b)
+    ]
+    if forms[0] != forms[1]:
         raise ValueError(
             f"Training and validation `{name}` must have the same form but for the "
             f"number of rows. Received shapes {_shapes(a)} and {_shapes(b)}. Prepare "
@@ -160,35 +363,3 @@ def _check_alike(train: Any, validation: Any, name: str) -> None:
 def _shapes(leaves: list) -> Any:
     named = {".".join(map(str, path)): leaf.shape for path, leaf in leaves}
     return named.get("", named)
-
-
-def _class_weights(class_weight: Mapping[int, float], data: dict) -> np.ndarray:
-    """A weight for each example, as ``fit(class_weight=…)`` gives it."""
-    if "sample_weight" in data:
-        raise ValueError(
-            "`class_weight` and `sample_weight` cannot both be given, as in `fit`. "
-            "Received both. Multiply the class weights into `sample_weight`."
-        )
-    if not isinstance(class_weight, Mapping):
-        raise TypeError(
-            "`class_weight` must be a dict, class → weight. Received: "
-            f"{class_weight!r}. Write for instance {{0: 1.0, 1: 5.0}}."
-        )
-    if "y" not in data or keras.tree.is_nested(data["y"]):
-        raise ValueError(
-            "`class_weight` needs one array `y` of classes. Received "
-            f"{'no y' if 'y' not in data else 'nested y'}. Use `sample_weight`."
-        )
-    y = data["y"]
-    if y.ndim > 1:
-        y = np.argmax(y, axis=-1) if y.shape[-1] != 1 else np.squeeze(y, axis=-1)
-    if y.ndim != 1:
-        raise ValueError(
-            "`class_weight` needs one class for each example. Received `y` of shape "
-            f"{data['y'].shape}. Use `sample_weight`."
-        )
-    classes = np.round(y).astype("int32")
-    weights = np.ones(len(classes), keras.config.floatx())
-    for number, weight in class_weight.items():
-        weights[classes == number] = weight
-    return weights

@@ -9,14 +9,16 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
 from hypergrad import backend
 from hypergrad.cut_gradients import refuse_cut_gradients
-from hypergrad.data import Batches, num_rows
+from hypergrad.data import AbstractBatches
 from hypergrad.data_checks import (
-    check_batching,
+    Passes,
+    check_rows_are_known,
     check_targets,
     checked_training_data,
     checked_validation_data,
@@ -34,6 +36,7 @@ from hypergrad.keras_checks import (
 from hypergrad.keras_functions import KerasFunctions
 from hypergrad.parts import TrainState, Validation
 from hypergrad.problem import Problem
+from hypergrad.problem_checks import check_knots
 from hypergrad.rules import rule_for
 from hypergrad.rules.from_keras import FromKeras
 from hypergrad.tunable_space import TunableSpace, tunable_space
@@ -54,7 +57,7 @@ class KerasParts:
     model: Any
     rule: Any
     tuned: TunableSpace
-    batches: Batches
+    batches: AbstractBatches
     build_fn: Callable | None
 
     @property
@@ -98,21 +101,27 @@ def from_model(
 ) -> Problem:
     """`Problem.from_model`, where it is described."""
     check_model(model, objective)
-    train, validation = checked_training_data(
-        x, y, sample_weight, class_weight, validation_split, validation_data
+    passes = Passes(
+        steps, epochs, batch_size, bool(shuffle), bool(drop_remainder), seed
     )
-    validation = checked_validation_data(validation, train)
-    check_targets(train, objective is None and not has_own_loss(model))
-    batches = Batches(
-        num_rows(train["x"]), batch_size, bool(shuffle), seed, bool(drop_remainder)
+    given, validation_data = checked_training_data(
+        x, y, sample_weight, class_weight, validation_split, validation_data, passes
     )
-    num_steps = check_batching(batches, steps, epochs)
-    tuned = tunable_space(model, hyperparameters, bind)
+    held_out = checked_validation_data(validation_data, given.arrays, given.batches)
+    check_targets(given.arrays, objective is None and not has_own_loss(model))
+    check_rows_are_known(hyperparameters, given)
+    check_knots(hyperparameters, given.num_steps)
+    space_of = functools.partial(
+        tunable_space, model, hyperparameters, bind, class_weight=class_weight
+    )
+    if class_weight and "data.class_weight" in space_of(train=given.named).targets:
+        given = given.without_weights()  # made of the weights that are tuned
+    train, validation = given.arrays, held_out.arrays
     _build(model, train)
     check_built(model)
     refuse_cut_gradients(model)
     # Once more: what is built knows which of its numbers are idle.
-    tuned = tunable_space(model, hyperparameters, bind)
+    tuned = space_of(train=given.named)
     rule = rule_for(
         model.optimizer, model.trainable_variables, tuned=tuned.optimizer_attributes
     )
@@ -121,21 +130,24 @@ def from_model(
     untuned = KerasFunctions(model, None, tuned, objective)
     if objective is not None or model.run_eagerly:  # nothing has traced it before
         backend.jit(lambda: untuned.probe(initial, {}, few))()
-    tuned = tuned.settled(lambda: untuned.probe(initial, {}, few)[0])
-    parts = KerasParts(model, rule, tuned, batches, build_fn)
+    tuned = tuned.settled(
+        lambda seed: untuned.probe(reseeded(model, initial, seed), {}, few)[0]
+    )
+    parts = KerasParts(model, rule, tuned, given.batches, build_fn)
     functions = KerasFunctions(model, rule, tuned, objective)
     problem = Problem(
-        init=lambda hparams, data: data["initial"],
+        init=functions.init,
         train_loss=functions.train_loss,
         update=functions.update,
-        val_loss=functions.whole_validation_loss,
-        num_steps=num_steps,
+        val_loss=functions.whole_validation_loss if held_out.host is None else _parts,
+        num_steps=given.num_steps,
         space=tuned.space,
-        batches=batches,
+        batches=given.batches,
         data={"train": train, "validation": validation, "initial": initial},
         bind=tuned.bind,
     )
-    problem.init_is_constant = True
+    problem.init_is_constant = not tuned.moves_the_start
+    problem.rows = tuned.rows
     problem.xla = bool(model.jit_compile)
     problem.keras = parts
     problem.validation = Validation(
@@ -148,7 +160,7 @@ def from_model(
                 and functions.outputs_are_rows(initial, few["validation"])
             )
         ),
-    ).over(num_rows(validation["x"]))
+    ).over(held_out.rows, held_out.host)
     for path in _without_influence(functions, initial, few):
         warn_unreached(problem, path, stacklevel=4)
     return problem
@@ -160,6 +172,25 @@ def initial_state(model: Any, rule: Any) -> TrainState:
         [backend.snapshot(v) for v in model.trainable_variables],
         [backend.snapshot(v) for v in model.non_trainable_variables],
         rule.read(model.optimizer),
+    )
+
+
+def reseeded(model: Any, state: TrainState, number: Any) -> TrainState:
+    """The state with other seeds of the random layers; ``number`` 0 leaves them."""
+    model_state = [
+        value + keras.ops.cast(number, value.dtype)
+        if variable.name == "seed_generator_state"
+        else value
+        for variable, value in zip(model.non_trainable_variables, state.model_state)
+    ]
+    return state._replace(model_state=model_state)
+
+
+def _parts(state: Any, hparams: dict, data: Any) -> Any:
+    raise ValueError(
+        "The validation data are not one argument of the compiled steps, expected "
+        "that E is measured part by part. Received a call of `val_loss`, which takes "
+        "all rows at once. Use hypergrad.hypergradient(problem).loss."
     )
 
 
@@ -184,8 +215,13 @@ def _first_rows(data: Mapping[str, Any]) -> dict:
 
 def _without_influence(functions: KerasFunctions, initial: Any, few: dict) -> list[str]:
     """Paths of the model that reach neither a training step nor E."""
-    targets = functions.tuned.model_targets
+    tuned = functions.tuned
+    targets = tuned.model_targets | tuned.of_kind("variable", "data")
     if not targets:
         return []
-    numbers = {p: np.where(t.value, t.value, 1e-3) for p, t in targets.items()}
+    held = {
+        path: target.value[:PROBE_ROWS] if target.per_example else target.value
+        for path, target in targets.items()
+    }
+    numbers = {path: np.where(value, value, 1e-3) for path, value in held.items()}
     return unreached(lambda hparams: functions.probe(initial, hparams, few), numbers)

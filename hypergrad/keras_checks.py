@@ -212,6 +212,16 @@ def check_assigned(model: Any, scope: Any) -> None:
         )
 
 
+def check_constant(variable: Any, same: bool) -> None:
+    """Refuses to tune a variable that a step of training assigns."""
+    if not same:
+        raise ValueError(
+            f"The variable {variable.path!r} cannot be tuned as a constant: a step of "
+            "training assigns it, so that it is state. Expected a variable that stays "
+            "as it is. Tune what it starts from, `initial.<layer>.<variable>`."
+        )
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen = set()
     while error is not None and id(error) not in seen:

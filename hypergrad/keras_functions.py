@@ -14,9 +14,16 @@ from keras import tree
 from keras.src.backend import get_keras_mask
 
 from hypergrad import backend
-from hypergrad.data import num_rows, take
-from hypergrad.keras_checks import check_assigned, explained, has_own_loss, training
+from hypergrad.data import num_rows, rows_of
+from hypergrad.keras_checks import (
+    check_assigned,
+    check_constant,
+    explained,
+    has_own_loss,
+    training,
+)
 from hypergrad.parts import TrainState
+from hypergrad.targets.in_data import tuned_rows
 from hypergrad.tunable_space import TunableSpace
 
 
@@ -36,28 +43,54 @@ class KerasFunctions:
         self, weights: Any, state: TrainState, hparams: dict, batch: Any, data: Any
     ) -> tuple[Any, Any]:
         return self._train_loss(
-            weights, state.model_state, hparams, take(data["train"], batch)
+            weights, state.model_state, hparams, rows_of(data["train"], batch)
         )
 
     def _train_loss(
         self, weights: Any, model_state: Any, hparams: dict, rows: Mapping[str, Any]
     ) -> tuple[Any, Any]:
         model = self.model
+        rows = tuned_rows(rows, hparams)
         x, y, sample_weight = rows["x"], rows.get("y"), rows.get("sample_weight")
+        constants = self.tuned.variables(hparams)
         with (
             explained(training(model)),
             self.tuned.injected(hparams),
-            _stateless(model, weights, model_state) as scope,
+            _stateless(model, weights, model_state, constants) as scope,
         ):
+            given = [scope.get_current_value(variable) for variable, _ in constants]
             y_pred = _call(model, x, training=True)
             loss = model._compute_loss(
                 x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
             )
-            model_state = [
+            new_state = [
                 scope.get_current_value(v) for v in model.non_trainable_variables
             ]
             check_assigned(model, scope)
-        return loss, model_state
+            for (variable, _), value in zip(constants, given):
+                check_constant(variable, value is scope.get_current_value(variable))
+        return loss, self._without_constants(new_state, model_state, constants)
+
+    def _without_constants(self, new: list, old: Any, constants: list) -> list:
+        """The state after a step, in which tuned constants are not carried along."""
+        held = {id(variable) for variable, _ in constants}
+        variables = self.model.non_trainable_variables
+        return [
+            before if id(variable) in held else after
+            for variable, before, after in zip(variables, old, new)
+        ]
+
+    def init(self, hparams: dict, data: Any) -> TrainState:
+        """The state of the model as compiled, with the starts that are tuned."""
+        state, model = data["initial"], self.model
+        return state._replace(
+            weights=self.tuned.started(
+                hparams, model.trainable_variables, state.weights
+            ),
+            model_state=self.tuned.started(
+                hparams, model.non_trainable_variables, state.model_state
+            ),
+        )
 
     def update(
         self, grads: Any, state: TrainState, hparams: dict, aux: Any, data: Any
@@ -73,7 +106,7 @@ class KerasFunctions:
         self, state: TrainState, hparams: dict, chunk: Any, metric_state: Any, data: Any
     ) -> tuple[Any, Any]:
         model = self.model
-        rows = take(data["validation"], chunk)
+        rows = rows_of(data["validation"], chunk)
         x, y, sample_weight = rows["x"], rows.get("y"), rows.get("sample_weight")
         sums, metrics = metric_state
         with (
@@ -82,7 +115,10 @@ class KerasFunctions:
                 model,
                 state.weights,
                 state.model_state,
-                zip(model.metrics_variables, metrics),
+                [
+                    *zip(model.metrics_variables, metrics),
+                    *self.tuned.variables(hparams),
+                ],
             ) as scope,
         ):
             with self.tuned.injected(hparams):
@@ -90,7 +126,7 @@ class KerasFunctions:
                 keras_loss = model._compute_loss(
                     x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
                 )
-                size = chunk.shape[0]
+                size = num_rows(x)
                 model._loss_tracker.update_state(keras_loss, sample_weight=size)
                 model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
             metrics = [
@@ -156,10 +192,13 @@ class KerasFunctions:
             for v, value in zip(model.metrics_variables, values)
         ]
         with keras.StatelessScope(state_mapping=mapping):
-            results = dict(_flat_results(model.get_metrics_result()))
+            # Inside: a metric may return its variable, which knows its value here.
+            found = _flat_results(model.get_metrics_result())
+            results = {name: _number(value) for name, value in found}
         # A model with its own `metrics` may report another loss, or none.
-        results["keras_val_loss"] = results.pop("loss", sums[0] / sums[1])
-        return {name: _number(value) for name, value in results.items()}
+        mean = float(sums[0] / sums[1])
+        results["keras_val_loss"] = results.pop("loss", mean)
+        return results
 
 
 def _empty_metrics(model: Any) -> tuple[np.ndarray, list]:
@@ -174,7 +213,7 @@ def _empty_metrics(model: Any) -> tuple[np.ndarray, list]:
 
 
 def _number(value: Any) -> Any:
-    value = np.asarray(value)
+    value = np.asarray(getattr(value, "value", value))
     return float(value) if value.ndim == 0 else value
 
 

@@ -1,10 +1,12 @@
 """What the functions of a `Problem` hand to each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+
+from hypergrad.data import Parts
 
 VALIDATION_ROWS = 1024
 """Rows of validation data in one program, where E is a mean over rows."""
@@ -27,10 +29,13 @@ class PerStep(NamedTuple):
     """Marks a number that a bind returns as one value for each step.
 
     ``values``: array (num_steps, …). Step t sees ``values[t]``; its hypergradient is
-    collected step by step, so that no step pays for the length of the schedule.
+    collected step by step, so that no step pays for the length of the schedule. With
+    an ``interpolation`` (see `Schedule`) the values are knots of a curve instead, any
+    number up to ``num_steps``. E sees the value of the last step.
     """
 
     values: Any
+    interpolation: str | None = None
 
 
 class PerExample(NamedTuple):
@@ -62,22 +67,32 @@ class Validation(NamedTuple):
     """
 
     loss: Callable
-    chunks: tuple = ()
+    chunks: Sequence = ()
     weights: tuple = ()
     metric_state: Any = ()
     metrics: Callable | None = None
     is_row_mean: Callable[[], bool] = lambda: False
 
-    def over(self, rows: int) -> "Validation":
-        """The same objective over that many rows."""
+    def over(self, rows: int, host: Any = None) -> "Validation":
+        """The same objective over that many rows.
+
+        ``host``: where they are not an argument of the compiled steps: `HostRows`, from
+        row indices, or `Parts` that the data came in.
+        """
+        if isinstance(host, Parts):
+            weights = tuple(size / rows for size in host.sizes)
+            return self._replace(chunks=host, weights=weights)
         number = 1
         if rows > VALIDATION_ROWS and self.is_row_mean():
             number = -(-rows // VALIDATION_ROWS)
         size = -(-rows // number)
         index = np.arange(rows, dtype="int32")
         chunks = [index[start : start + size] for start in range(0, rows, size)]
-        weights = tuple(len(chunk) / rows for chunk in chunks)
-        return self._replace(chunks=tuple(chunks), weights=weights)
+        sizes = [len(chunk) for chunk in chunks]
+        parts: Any = tuple(chunks)
+        if host is not None:
+            parts = Parts(lambda k: host(chunks[k]), sizes, lambda: host.fingerprint)
+        return self._replace(chunks=parts, weights=tuple(n / rows for n in sizes))
 
 
 def hparam_dtype() -> str:

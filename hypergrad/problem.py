@@ -1,27 +1,20 @@
 """Training as a function of its hyperparameters."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
 from hypergrad import backend
 from hypergrad import problem_checks as checks
-from hypergrad.data import Batches
+from hypergrad.bound import expanded
+from hypergrad.data import AbstractBatches, form_of
 from hypergrad.keras_checks import explained
-from hypergrad.parts import (
-    Bound,
-    PerExample,
-    PerStep,
-    TrainState,
-    Validation,
-    hparam_dtype,
-)
-from hypergrad.space import Float, PerTarget
+from hypergrad.parts import Bound, PerExample, PerStep, TrainState, Validation
+from hypergrad.space import Float, Schedule
 
 __all__ = ["Bound", "PerExample", "PerStep", "Problem", "TrainState", "Validation"]
 
@@ -47,7 +40,8 @@ class Problem:
             given, ``state.weights`` is what it is differentiated by.
         val_loss: function (state, hparams) → scalar; differentiable.
         num_steps: int ≥ 1, T, the length of the unroll.
-        space: dict, name → `Float`.
+        space: dict, name → `Float`, or `Schedule` of one: a step then sees its own
+            value, ``val_loss`` the last step's, ``init`` none.
         step: function (state, hparams, batch) → (state, info), or None.
         train_loss: function (weights, state, hparams, batch) → (loss, aux), or None.
         update: function (grads, state, hparams, aux) → (state, info), or None.
@@ -77,7 +71,7 @@ class Problem:
         init: Callable,
         val_loss: Callable | None,
         num_steps: int,
-        space: Mapping[str, Float],
+        space: Mapping[str, Float | Schedule],
         step: Callable | None = None,
         train_loss: Callable | None = None,
         update: Callable | None = None,
@@ -88,16 +82,18 @@ class Problem:
         self.init = init
         self.val_loss: Any = val_loss
         self.num_steps = checks.checked_num_steps(num_steps)
-        self.space = checks.checked_space(space)
+        self.space, self.bind = expanded(space, bind)
+        checks.check_knots(space, self.num_steps)
         self.step: Any = step
         self.train_loss: Any = train_loss
         self.update: Any = update
         self.batches: Any = batches
         self.data: Any = _arrays(data)
-        self.bind: Any = bind
         checks.check_functions(vars(self))
         self.xla: bool | None = None
         self.init_is_constant = False
+        # Names whose values are rows of the examples as they are.
+        self.rows: tuple[str, ...] = ()
         self.keras: Any = None  # the KerasParts of `from_model`
         self.validation: Validation | None = None
         self._programs: dict[Any, Any] = {}
@@ -118,7 +114,7 @@ class Problem:
         drop_remainder: bool = False,
         class_weight: Mapping[int, float] | None = None,
         seed: int = 0,
-        hyperparameters: Mapping[str, Float | PerTarget | None] | Sequence[str],
+        hyperparameters: Mapping[str, Any] | Sequence[str],
         bind: Callable | None = None,
         objective: Callable | None = None,
         build_fn: Callable | None = None,
@@ -135,22 +131,33 @@ class Problem:
 
         Args:
             model: compiled ``keras.Model``; only read (built first, as ``fit`` would).
-            x: array, or nested dict, tuple or list of arrays, a row for each example.
-            y: the same, or None where the model computes its own loss.
+            x: array, or nested dict, tuple or list of arrays, a row for each example:
+                NumPy arrays, tensors, pandas tables. Or a dataset that gives (x, y) or
+                (x, y, sample_weight): ``tf.data.Dataset``, ``keras.utils.PyDataset``,
+                grain, a generator. Its batches are the same for a step forwards,
+                backwards and in every run: they are drawn once and kept in the memory
+                of the host; a PyDataset that does nothing between epochs is indexed
+                anew beyond 1 GiB. Arrays of more than 2 GiB and memory-mapped ones
+                stay on the host, and the rows of a segment of steps are sent together.
+            y: the same, or None where the model computes its own loss, or a dataset.
             sample_weight: array or nested arrays, or None.
-            validation_data: tuple (x, y) or (x, y, sample_weight).
+            validation_data: tuple (x, y) or (x, y, sample_weight), or a dataset, of
+                which one pass is drawn and joined.
             validation_split: float in (0, 1), the last fraction of the rows, instead.
-            steps: int, T, or
+            steps: int, T; a dataset that ends before is iterated again. Or
             epochs: int, that many passes over the data; by default 1.
             batch_size: int; the last, partial batch of an epoch is trained as it is.
-            shuffle: bool, a permutation for each epoch from (seed, epoch).
+            shuffle: bool, a permutation for each epoch from (seed, epoch): of the rows
+                of arrays, of the batches of a PyDataset; others keep their own order.
             drop_remainder: bool, leaves a partial batch out.
-            class_weight: dict, class → weight.
+            class_weight: dict, class → weight; not with generators and grain.
             seed: int, sets the batch order. Initial weights and dropout states are the
                 model's own.
-            hyperparameters: dict, path → `Float` or `PerTarget`; or a list of paths,
-                which get default ranges. `tunables` lists the paths.
-            bind: function, dict of hparams → {path: value}, or None.
+            hyperparameters: dict, path → `Float`, or a `Schedule`, `PerVariable` or
+                `PerTarget` of one; or a list of paths, which get default ranges.
+                `tunables` lists the paths.
+            bind: function, dict of hparams → {path: value}, or None. A value may be
+                `PerStep(values)`.
             objective: function (y, y_pred) → scalar or array, whose mean is E instead.
                 A model with its own ``compute_loss`` has E = that function on
                 validation data, in inference mode, its numbers as compiled.
@@ -190,9 +197,11 @@ class Problem:
         fixed = None if self.keras is None else self.keras.fixed_ranges
         checks.check_replaced_space(self.space, new.space, fixed)
         if self.keras is not None:
+            checks.check_rows_stay(changes, self.batches)
             checks.check_replaced_data(self.data, new.data)
         new.xla = self.xla
         new.init_is_constant = self.init_is_constant
+        new.rows = self.rows
         new.keras = self.keras
         new.validation = self.validation
         if not set(changes) - set(SHARING):
@@ -219,61 +228,6 @@ class Problem:
             else float_.start()
             for name, float_ in self.space.items()
         }
-
-    def bound(self, values: Mapping[str, np.ndarray]) -> Bound:
-        """The arrays that steps receive, for values that `values` has checked."""
-        hparams = self._hparams(values)
-        if self.bind is None:
-            return Bound(hparams, {}, {})
-        bound = self.program("bind", lambda: self._bind)(hparams)
-        checks.check_per_step(bound.per_step, self.num_steps)
-        if bound.per_example:
-            examples = None
-            if isinstance(self.batches, Batches):
-                examples = self.batches.num_examples
-            checks.check_per_example(bound.per_example, self.batch(0), examples)
-        return bound
-
-    def pull_bound(
-        self, values: Mapping[str, np.ndarray], cotangent: Bound
-    ) -> dict[str, np.ndarray]:
-        """dE/dvalues from dE/dbound; NumPy arrays in user units."""
-        if self.bind is None:
-            return self._ordered(cotangent.shared)
-
-        def pull(hparams, cotangent):
-            return backend.vjp(self._bind, hparams).pullback(cotangent)[0]
-
-        program = self.program("pull_bind", lambda: pull)
-        return self._ordered(program(self._hparams(values), cotangent))
-
-    def _ordered(self, gradient: dict) -> dict[str, np.ndarray]:
-        return {name: backend.to_numpy(gradient[name]) for name in self.space}
-
-    def _hparams(self, values: Mapping[str, np.ndarray]) -> dict:
-        dtype = hparam_dtype()
-        return {
-            name: backend.convert(self.space[name].cast(value, dtype))
-            for name, value in values.items()
-        }
-
-    def _bind(self, hparams: dict) -> Bound:
-        with explained("`bind`"):
-            bound = self.bind(hparams)
-        if not isinstance(bound, Mapping):
-            raise TypeError(
-                "`bind` must return a dict. Received: "
-                f"{type(bound).__name__}. Return name → array."
-            )
-        groups = Bound({}, {}, {})
-        for name, value in bound.items():
-            if isinstance(value, PerStep):
-                groups.per_step[name] = _tensor(value.values)
-            elif isinstance(value, PerExample):
-                groups.per_example[name] = _tensor(value.values)
-            else:
-                groups.shared[name] = _tensor(value)
-        return groups
 
     # The pure functions, with `data` appended where there are any
 
@@ -335,11 +289,11 @@ class Problem:
         return explained(f"`{name}`") if self.keras is None else nullcontext()
 
     @property
-    def validation_chunks(self) -> list[tuple[float, Any]]:
-        """(weight, chunk) for each part of the validation data."""
+    def validation_chunks(self) -> Iterable[tuple[float, Any]]:
+        """(weight, chunk) for each part of the validation data, one at a time."""
         if self.validation is None:
             return [(1.0, ())]
-        return list(zip(self.validation.weights, self.validation.chunks))
+        return zip(self.validation.weights, self.validation.chunks)
 
     def batch(self, step: int) -> Any:
         """The batch of one step, as NumPy arrays."""
@@ -347,10 +301,16 @@ class Problem:
             return np.int32(step)
         return tree.map_structure(checks.as_batch, self.batches(step))
 
-    def longest_run(self, batch: Any) -> int | None:
-        """How many batches of this shape can follow each other; None: no limit."""
-        if isinstance(self.batches, Batches):
-            return self.batches.longest_run(len(batch))
+    def form(self, step: int) -> tuple:
+        """((shape, dtype) of each leaf) of the batch of one step."""
+        if isinstance(self.batches, AbstractBatches):
+            return self.batches.form(step)
+        return form_of(self.batch(step))
+
+    def longest_run(self, step: int) -> int | None:
+        """How many batches of that step's form can follow each other; None: any."""
+        if isinstance(self.batches, AbstractBatches):
+            return self.batches.longest_run(step)
         return None
 
     # Compiled programs
@@ -394,7 +354,3 @@ def _last(data: Any) -> tuple:
 
 def _arrays(value: Any) -> Any:
     return tree.map_structure(checks.as_array, value)
-
-
-def _tensor(value: Any) -> Any:
-    return keras.ops.convert_to_tensor(value)

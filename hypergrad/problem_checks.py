@@ -8,7 +8,8 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend
-from hypergrad.space import Float
+from hypergrad.data import AbstractBatches, Batches, row_index
+from hypergrad.space import Float, PerTarget, PerVariable, Schedule, layout
 
 
 def as_array(leaf: Any) -> Any:
@@ -51,19 +52,39 @@ def checked_num_steps(num_steps: Any) -> int:
     return int(num_steps)
 
 
-def checked_space(space: Any) -> dict[str, Float]:
+def checked_space(space: Any) -> dict[str, Any]:
     if not isinstance(space, Mapping) or not space:
         raise ValueError(
             "`space` must be a dict, name → Float, with at least one entry. Received: "
             f"{space!r}."
         )
     for name, value in space.items():
-        if not isinstance(value, Float):
+        if not isinstance(value, Float) and not (
+            isinstance(value, Schedule) and layout(value).per is None
+        ):
             raise TypeError(
-                f"`space[{name!r}]` must be a hypergrad.Float. Received: {value!r}. "
-                "Write for instance `hg.Float(1e-5, 1.0, sampling='log')`."
+                f"`space[{name!r}]` must be a hypergrad.Float, or a Schedule of one. "
+                f"Received: {value!r}. Write for instance "
+                "`hg.Float(1e-5, 1.0, sampling='log')`."
             )
     return dict(space)
+
+
+def check_knots(space: Any, num_steps: int) -> None:
+    """Refuses schedules with more knots than steps, of what a user declares."""
+    for name, given in space.items() if isinstance(space, Mapping) else ():
+        groups = isinstance(given, (Schedule, PerTarget, PerVariable))
+        schedule = layout(given).schedule if groups else None
+        if schedule is not None and schedule.knots > num_steps:
+            raise ValueError(_many_knots(name, num_steps, schedule.knots))
+
+
+def _many_knots(name: str, num_steps: int, knots: int) -> str:
+    return (
+        f"The schedule of {name!r} must have at most as many knots as the run has "
+        f"steps, {num_steps}. Received: {knots} knots. Use fewer knots, or train "
+        "longer."
+    )
 
 
 def check_functions(parts: Mapping[str, Any]) -> None:
@@ -155,6 +176,17 @@ def _end(value: float | None, open_: float) -> float:
     return open_ if value is None else float(value)
 
 
+def check_rows_stay(changes: Collection[str], batches: Any) -> None:
+    """Refuses other data where steps are sent their rows, and do not look there."""
+    travel = isinstance(batches, AbstractBatches) and not isinstance(batches, Batches)
+    if "data" in changes and travel:
+        raise ValueError(
+            "`replace(data=)` is for arrays that are an argument of the compiled "
+            "steps. Received: a problem whose batches are rows of a dataset, or of "
+            "arrays that stay on the host. Make a new Problem.from_model."
+        )
+
+
 def check_replaced_data(old: Any, new: Any) -> None:
     """Refuses arrays of another form for a Keras model: batches know the rows."""
     forms = [
@@ -219,9 +251,16 @@ def check_names(values: Any, space: Mapping[str, Float]) -> None:
         )
 
 
-def check_per_step(per_step: Mapping[str, Any], num_steps: int) -> None:
+def check_per_step(
+    per_step: Mapping[str, Any], num_steps: int, curves: Collection[str]
+) -> None:
+    """``curves``: names whose values are knots."""
     for name, values in per_step.items():
         shape = tuple(values.shape)
+        if name in curves:
+            if shape[0] > num_steps:
+                raise ValueError(_many_knots(name, num_steps, shape[0]))
+            continue
         if not shape or shape[0] != num_steps:
             raise ValueError(
                 f"`PerStep` of {name!r} must hold a value for each of the {num_steps} "
@@ -234,13 +273,14 @@ def check_per_example(
     per_example: Mapping[str, Any], batch: Any, examples: int | None
 ) -> None:
     """``examples``: int, rows of the training data, where they are known."""
+    index = row_index(batch)
     for name, values in per_example.items():
         shape = tuple(values.shape)
-        if not isinstance(batch, np.ndarray) or batch.dtype.kind not in "iu":
+        if not isinstance(index, np.ndarray) or index.dtype.kind not in "iu":
             raise ValueError(
                 f"`PerExample` of {name!r} needs batches that are an array of row "
                 f"indices. Received: {_form(batch)}. Let `batches` return the indices, "
-                "and gather rows of `data` in the step."
+                "and gather rows of `data` in the step; of a dataset, pass its arrays."
             )
         if not shape or (examples is not None and shape[0] != examples):
             raise ValueError(

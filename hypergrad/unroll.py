@@ -8,6 +8,7 @@ program has the shapes of its arguments.
 Nothing here knows a method: methods say what a program does with a step.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,7 +18,12 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend
+from hypergrad.bound import seen_by_validation
+from hypergrad.data import row_index
 from hypergrad.problem import Bound, Problem
+
+TRAVELLING = 2**28
+"""Bytes of the batches that are sent to the device for one segment."""
 
 
 class Segment(NamedTuple):
@@ -46,23 +52,19 @@ class StepInputs(NamedTuple):
 
 def plan(problem: Problem, capacity: int) -> list[Segment]:
     """Splits ``num_steps`` into segments of at most ``capacity`` steps."""
-    runs: list[tuple[int, int, Any]] = []
-    signature = None
-    for t in range(problem.num_steps):
-        batch = problem.batch(t)
-        now = [(leaf.shape, leaf.dtype) for leaf in tree.flatten(batch)]
-        if now != signature:
-            runs.append((t, 0, batch))
-            signature = now
-        start, length, example = runs[-1]
-        runs[-1] = (start, length + 1, example)
     segments = []
-    for start, length, batch in runs:
-        room = problem.longest_run(batch)
-        room = capacity if room is None else min(capacity, room)
+    for form, run in itertools.groupby(range(problem.num_steps), problem.form):
+        steps = list(run)
+        start, length = steps[0], len(steps)
+        room = min(capacity, max(1, TRAVELLING // max(1, _bytes(form))))
+        room = min(room, problem.longest_run(start) or room)
         for first in range(start, start + length, room):
             segments.append(Segment(first, min(room, start + length - first), room))
     return segments
+
+
+def _bytes(form: tuple) -> int:
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in form)
 
 
 def step_inputs(problem: Problem, bound: Bound, segment: Segment) -> StepInputs:
@@ -89,11 +91,6 @@ def _padded(rows: np.ndarray, capacity: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], capacity - len(rows), axis=0)])
 
 
-def on_host(bound: Bound) -> Bound:
-    """Moves per-step numbers to the host, where segments slice them."""
-    return bound._replace(per_step=backend.to_numpy(bound.per_step))
-
-
 def capacity_of(inputs: StepInputs) -> int:
     return tree.flatten(inputs.batches)[0].shape[0]
 
@@ -104,7 +101,7 @@ def step_arguments(inputs: StepInputs, i: Any) -> tuple[dict, Any]:
     hparams = dict(inputs.shared)
     hparams |= {name: values[i] for name, values in inputs.per_step.items()}
     hparams |= {
-        name: keras.ops.take(values, batch, axis=0)
+        name: keras.ops.take(values, row_index(batch), axis=0)
         for name, values in inputs.per_example.items()
     }
     return hparams, batch
@@ -228,6 +225,32 @@ def forward(
         yield segment, state, losses
 
 
+def kept_starts(segments: list[Segment], capacity: int) -> set[int]:
+    """Segments whose start is kept, so that at most ``capacity`` steps are run again.
+
+    Where shapes of batches alternate, segments are short: keeping the start of each
+    would keep the state of nearly every step.
+    """
+    kept, steps = {0}, 0
+    for k, segment in enumerate(segments):
+        steps += segment.length
+        if steps > capacity:
+            kept.add(k)
+            steps = segment.length
+    return kept
+
+
+def spans(problem: Problem, tape: Any) -> Iterator[tuple[Any, Any, Segment]]:
+    """(start, end, segment) of a run; states that were not kept are computed again."""
+    state = tape.starts[0]
+    for segment, end in zip(tape.segments, [*tape.starts[1:], tape.final]):
+        if end is None:
+            inputs = step_inputs(problem, tape.bound, segment)
+            end = forward_program(problem)(state, inputs, problem.data)[0]
+        yield state, end, segment
+        state = end
+
+
 FAR = 8
 """A segment this many times shorter or longer than it should be is compiled anew."""
 
@@ -274,13 +297,12 @@ def _numbers(value: Any) -> int:
 def validate(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:
     """(E, metrics) at a state; E a NumPy scalar, metrics plain floats."""
     program = problem.program("validate", lambda: problem.call_validation)
+    hparams = seen_by_validation(bound)
     validation = problem.validation
     metric_state = () if validation is None else validation.metric_state
     parts = []
     for weight, chunk in problem.validation_chunks:
-        loss, metric_state = program(
-            state, bound.shared, chunk, metric_state, problem.data
-        )
+        loss, metric_state = program(state, hparams, chunk, metric_state, problem.data)
         parts.append((weight, loss))
     loss = sum(weight * float(backend.to_numpy(part)) for weight, part in parts)
     metrics = {}
@@ -290,22 +312,27 @@ def validate(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:
 
 
 def pull_validation(problem: Problem, state: Any, bound: Bound) -> tuple[Any, dict]:
-    """(dE/dstate, dE/dshared) of the validation alone."""
+    """(dE/dstate, dE/dhparams) of the validation alone.
 
-    def pull(state, shared, chunk, weight, metric_state, data):
-        def chunk_loss(state, shared):
-            return problem.call_validation(state, shared, chunk, metric_state, data)[0]
+    ``hparams`` are those of `seen_by_validation`: the shared ones, and the last row of
+    those per step.
+    """
 
-        out, pullback = backend.vjp(chunk_loss, state, shared)
+    def pull(state, hparams, chunk, weight, metric_state, data):
+        def chunk_loss(state, hparams):
+            return problem.call_validation(state, hparams, chunk, metric_state, data)[0]
+
+        out, pullback = backend.vjp(chunk_loss, state, hparams)
         return pullback(keras.ops.cast(weight, out.dtype))
 
     program = problem.program("pull_validation", lambda: pull)
     metric_state = () if problem.validation is None else problem.validation.metric_state
+    hparams = seen_by_validation(bound)
     total = None
     for weight, chunk in problem.validation_chunks:
         part = program(
             state,
-            bound.shared,
+            hparams,
             chunk,
             np.asarray(weight, _loss_dtype()),
             metric_state,

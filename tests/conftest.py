@@ -4,11 +4,19 @@
 those marked ``float32``; ``float32`` runs only those.
 """
 
+import gc
 import os
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Compiling is most of what the tests of tiny models do: XLA need not optimize them.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores and the models are tiny: one thread each. (JAX
@@ -53,7 +61,24 @@ def floatx() -> str:
     return FLOATX
 
 
+@pytest.fixture
+def record_property(record_property: Callable) -> Callable[[str, float], None]:
+    """pytest's own; a NumPy scalar would not travel between its processes."""
+    return lambda name, value: record_property(name, float(value))
+
+
 @pytest.fixture(autouse=True)
 def _explicit_seed() -> None:
     """The same initial weights whatever test ran before in this process."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_freed() -> Iterator[None]:
+    """Frees what a module compiled: a process may hold so many mappings of memory."""
+    yield
+    gc.collect()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()

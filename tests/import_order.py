@@ -10,7 +10,7 @@ ORDER = (
     ("space", "traced", "linear", "data", "status", "parts"),
     ("rules", "targets"),
     ("data_checks", "keras_checks", "cut_gradients", "problem_checks"),
-    ("declarations", "binding"),
+    ("declarations", "binding", "bound"),
     ("tunable_space",),
     ("problem", "unroll", "result", "keras_functions"),
     ("influence",),

@@ -12,8 +12,9 @@ from typing import Any
 import keras
 
 import hypergrad as hg
+from hypergrad import rules
 from hypergrad.methods import AbstractMethod
-from hypergrad.rules import SGD, Adam, AdamW, FromKeras, RMSprop
+from hypergrad.rules import FromKeras
 from hypergrad.space import transforms
 
 
@@ -57,11 +58,17 @@ METHODS = (
 class Rule:
     """A rule, the Keras optimizer it is the twin of, and its variants.
 
-    ``optimizer``: the Keras class. ``numbers``: attribute → the value it is tested at
-    (epsilon at 1e-3: smaller ones differ too little for finite differences).
+    ``optimizer``: the Keras class. ``numbers``: attribute → the value it is tested at:
+    one that float32 holds exactly (Keras on TensorFlow rounds some Python floats
+    through it), and an epsilon large enough for finite differences.
     ``variants``: name → further arguments of the optimizer; numbers among them are
-    tuned too. ``zero_gradients``: its derivatives are finite where a weight never had a
-    gradient. ``clips``: its clipping thresholds can be tuned.
+    tuned too. The last one has most of them. ``zero_gradients``: its derivatives are
+    finite where a weight never had a gradient. ``clips``: its clipping thresholds can
+    be tuned. ``sees_gradients``: gradients reach the weights differentiably; without
+    it only ``direct`` numbers have a derivative other than 0. ``small_steps``: the rate
+    bounds a step; those of Lamb and Adafactor are as long as the weights, and on the
+    net with biases of −50 kill the units that live. ``idle``: numbers that have no
+    effect on this backend.
     """
 
     rule: type
@@ -70,11 +77,17 @@ class Rule:
     variants: Mapping[str, Mapping[str, Any]]
     zero_gradients: bool = True
     clips: bool = True
+    sees_gradients: bool = True
+    direct: tuple[str, ...] = ("learning_rate", "weight_decay")
+    small_steps: bool = True
+    idle: tuple[str, ...] = ()
 
 
 RATE = {"learning_rate": 0.0625}
-BETAS = {"beta_1": 0.75, "beta_2": 0.875, "epsilon": 1e-3}
+EPSILON = {"epsilon": 2.0**-10}
+BETAS = {"beta_1": 0.75, "beta_2": 0.875, **EPSILON}
 MOMENTUM = {"momentum": 0.75}
+PLAIN: dict[str, dict[str, Any]] = {"plain": {}}
 
 
 class Signed(keras.optimizers.Optimizer):
@@ -99,9 +112,13 @@ class Signed(keras.optimizers.Optimizer):
         return {**super().get_config(), "soft": self.soft}
 
 
+class OwnNadam(keras.optimizers.Nadam):
+    """A subclass: Keras' own code runs."""
+
+
 RULES: dict[str, Rule] = {
     "SGD": Rule(
-        SGD,
+        rules.SGD,
         keras.optimizers.SGD,
         RATE,
         {
@@ -111,9 +128,9 @@ RULES: dict[str, Rule] = {
         },
     ),
     "RMSprop": Rule(
-        RMSprop,
+        rules.RMSprop,
         keras.optimizers.RMSprop,
-        {**RATE, "rho": 0.875, "epsilon": 1e-3},
+        {**RATE, "rho": 0.875, **EPSILON},
         {
             "plain": {},
             "momentum": MOMENTUM,
@@ -122,26 +139,114 @@ RULES: dict[str, Rule] = {
         },
     ),
     "Adam": Rule(
-        Adam,
+        rules.Adam,
         keras.optimizers.Adam,
         {**RATE, **BETAS},
         {"plain": {}, "amsgrad": {"amsgrad": True}},
     ),
     "AdamW": Rule(
-        AdamW,
+        rules.AdamW,
         keras.optimizers.AdamW,
-        {**RATE, **BETAS, "weight_decay": 0.05},
+        {**RATE, **BETAS, "weight_decay": 0.0625},
         {"plain": {}, "amsgrad": {"amsgrad": True}},
+    ),
+    "Adadelta": Rule(
+        rules.Adadelta,
+        keras.optimizers.Adadelta,
+        {"learning_rate": 0.5, "rho": 0.875, "epsilon": 2.0**-6},
+        PLAIN,
+    ),
+    "Adafactor": Rule(
+        rules.Adafactor,
+        keras.optimizers.Adafactor,
+        {
+            **RATE,
+            "beta_2_decay": -0.75,
+            "epsilon_1": 2.0**-10,
+            "epsilon_2": 0.5,
+            "clip_threshold": 0.5,
+        },
+        {"plain": {}, "unclipped": {"clip_threshold": 64}},
+        small_steps=False,
+    ),
+    "Adagrad": Rule(
+        rules.Adagrad,
+        keras.optimizers.Adagrad,
+        {**RATE, **EPSILON},
+        {"plain": {}, "initial": {"initial_accumulator_value": 1}},
+    ),
+    "Adamax": Rule(rules.Adamax, keras.optimizers.Adamax, {**RATE, **BETAS}, PLAIN),
+    "Ftrl": Rule(
+        rules.Ftrl,
+        keras.optimizers.Ftrl,
+        {**RATE, "learning_rate_power": -0.5, "beta": 0.25},
+        {
+            "plain": {},
+            "regularized": {
+                "l1_regularization_strength": 2.0**-6,
+                "l2_regularization_strength": 0.25,
+                "l2_shrinkage_regularization_strength": 0.125,
+                "initial_accumulator_value": 1,
+            },
+        },
+    ),
+    "Lamb": Rule(
+        rules.Lamb,
+        keras.optimizers.Lamb,
+        {**RATE, **BETAS},
+        PLAIN,
+        small_steps=False,
+    ),
+    "Lion": Rule(
+        rules.Lion,
+        keras.optimizers.Lion,
+        {**RATE, "beta_1": 0.75, "beta_2": 0.875},
+        PLAIN,
+        sees_gradients=False,
+    ),
+    "Muon": Rule(
+        rules.Muon,
+        keras.optimizers.Muon,
+        {
+            **RATE,
+            **MOMENTUM,
+            **EPSILON,
+            "muon_a": 3.5,
+            "muon_b": -4.75,
+            "muon_c": 2.0,
+            "adam_lr_ratio": 0.5,
+            "adam_beta_1": 0.75,
+            "adam_beta_2": 0.875,
+            "adam_weight_decay": 0.0625,
+            "weight_decay": 0.03125,
+        },
+        {
+            "plain": {"nesterov": False, "ns_steps": 2, "rms_rate": 0.25},
+            "unscaled": {"rms_rate": None, "ns_steps": 2},
+            "nesterov": {"ns_steps": 2, "rms_rate": 0.25},
+        },
+    ),
+    "Nadam": Rule(rules.Nadam, keras.optimizers.Nadam, {**RATE, **BETAS}, PLAIN),
+    "ScheduleFreeAdamW": Rule(
+        rules.ScheduleFreeAdamW,
+        keras.optimizers.ScheduleFreeAdamW,
+        {**RATE, **BETAS},
+        {"plain": {}, "warmup": {"warmup_steps": 2}},
+        # Keras reads a variable late there, and β₁ cancels.
+        idle=("beta_1",) if keras.backend.backend() == "tensorflow" else (),
     ),
     "FromKeras-Nadam": Rule(
         FromKeras,
-        keras.optimizers.Nadam,
+        OwnNadam,
         {**RATE, **BETAS},
-        {"plain": {}},
+        PLAIN,
         zero_gradients=False,
     ),
-    "FromKeras-own": Rule(FromKeras, Signed, {**RATE, "soft": 0.5}, {"plain": {}}),
+    "FromKeras-own": Rule(FromKeras, Signed, {**RATE, "soft": 0.5}, PLAIN),
 }
+
+# Those whose equation is written in this package.
+OWN = {name: r for name, r in RULES.items() if r.rule is not FromKeras}
 
 TRANSFORMS = {
     "linear": (transforms.Linear, hg.Float(-1.0, 2.0)),

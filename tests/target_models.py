@@ -7,6 +7,7 @@ from keras import layers, ops, regularizers
 
 from hypergrad import backend
 from hypergrad.targets import discover, inject, resolve
+from hypergrad.targets.injection import place_of
 
 X = np.random.default_rng(0).normal(size=(5, 4)).round(2)
 
@@ -59,9 +60,17 @@ def compiled(*stack, optimizer="adam", loss="mse"):
     return model
 
 
-def forward(model):
+def forward(model, seed=0):
     """A scalar of the outputs, penalties and moving statistics; mutates nothing."""
-    mapping = [(v, v.value) for v in model.variables]
+    mapping = [
+        (
+            v,
+            v.value + ops.cast(seed, v.dtype)
+            if "seed_generator" in v.path
+            else v.value,
+        )
+        for v in model.variables
+    ]
     with keras.StatelessScope(mapping, collect_losses=True):
         trained = model(X, training=True)
         penalties = sum(model.losses) if model.losses else 0.0
@@ -77,6 +86,23 @@ def forward(model):
     )
 
 
+def forward_and_slope(model):
+    """`forward`, and its gradient by the inputs: what a step of training is made of.
+
+    A derivative of Keras or of a framework that is right to first order only shows in
+    the second term.
+    """
+
+    def outputs(x):
+        mapping = [(v, v.value) for v in model.variables]
+        with keras.StatelessScope(mapping):
+            return ops.sum(ops.sin(ops.cast(model(x, training=True), "float64")))
+
+    _, slope = backend.value_and_grad(outputs)(backend.convert(X))
+    weights = backend.convert(np.linspace(0.5, 1.5, X.size).reshape(X.shape))
+    return forward(model) + ops.sum(weights * slope)
+
+
 def one(model, path):
     (target,) = resolve(discover(model), path)
     return target
@@ -84,7 +110,7 @@ def one(model, path):
 
 def as_compiled(target, value, run):
     """What Keras itself computes with the number in place."""
-    place = vars(target.owner)
+    place = place_of(target.owner)
     old = place[target.attribute]
     place[target.attribute] = value
     try:

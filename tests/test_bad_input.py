@@ -258,7 +258,7 @@ def test_hyperparameters_that_are_no_ranges(model: keras.Model) -> None:
         ValueError,
         f"'{rate}' is one number in the model",
         "Received: shape (3,)",
-        "hg.PerStep",
+        "hg.Schedule",
         model=model,
         hyperparameters={rate: hg.Float(1e-5, 1.0, shape=(3,))},
     )
@@ -390,7 +390,7 @@ def test_values_that_do_not_fit(model: keras.Model) -> None:
             ("`validation y`", "NaN"),
         ),
         (TypeError, {"y": np.array(["a"] * 20)}, ("`y`", "numbers", "Encode")),
-        (TypeError, {"x": (row for row in X)}, ("`x`", "arrays", "generator")),
+        (TypeError, {"y": (row for row in Y)}, ("`y`", "arrays", "generator")),
         (ValueError, {"sample_weight": np.ones(3)}, ("sample_weight` has 3",)),
         (
             ValueError,

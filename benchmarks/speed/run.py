@@ -2,6 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/speed/run.py
     KERAS_BACKEND=tensorflow python benchmarks/speed/run.py --models mlp --fit
+    KERAS_BACKEND=jax python benchmarks/speed/run.py --models --data
 
 Timings of the variants are interleaved and their medians divided, so that a busy
 machine slows all of them alike. Memory is the growth of a child process' largest
@@ -10,6 +11,7 @@ resident size over that of the same process after plain training.
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -29,23 +31,24 @@ import models  # noqa: E402
 
 import hypergrad as hg  # noqa: E402
 from hypergrad import backend, unroll  # noqa: E402
+from hypergrad.bound import bind_values  # noqa: E402
 
 
-def problem_of(case: models.Case, num_steps: int | None = None) -> hg.Problem:
+def problem_of(case: models.Case, optimizer: str = "adam") -> hg.Problem:
     return hg.Problem.from_model(
         case.model,
         case.x,
         case.y,
         validation_data=(case.x[:512], case.y[:512]),
-        steps=num_steps or case.num_steps,
+        steps=case.num_steps,
         batch_size=case.batch_size,
-        hyperparameters=models.THREE,
+        hyperparameters=models.OPTIMIZERS[optimizer].tuned,
     )
 
 
 def plain(problem: hg.Problem) -> None:
     """T steps of compiled training in one program, and nothing else."""
-    bound = unroll.on_host(problem.bound(problem.values()))
+    bound = bind_values(problem, problem.values())
     state = unroll.initial_state(problem, bound)
     segments = unroll.plan(problem, problem.num_steps)
     *_, (_, end, _) = unroll.forward(problem, state, bound, segments)
@@ -77,24 +80,23 @@ def fit_variants(case: models.Case) -> dict[str, Callable[[], object]]:
         model.fit(case.x, case.y, batch_size=case.batch_size, epochs=epochs, verbose=0)
 
     clone = keras.models.clone_model(case.model)
-    models._compiled(clone)
+    models.compiled(clone)
     several = keras.models.clone_model(case.model)
-    several.compile(
-        optimizer=keras.optimizers.Adam(1e-3),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=20,
-    )
+    models.compiled(several, steps_per_execution=20)
     return {
         "model.fit": lambda: fit(clone),
         "model.fit, steps_per_execution=20": lambda: fit(several),
     }
 
 
-def measure(name: str, repeats: int, fit: bool, num_steps: int | None) -> dict:
+def measure(
+    name: str, optimizer: str, repeats: int, fit: bool, num_steps: int | None
+) -> dict:
     case = models.MODELS[name]()
+    models.compiled(case.model, optimizer)
     if num_steps:
         case = case._replace(num_steps=num_steps)
-    problem = problem_of(case)
+    problem = problem_of(case, optimizer)
     variants = {
         "plain": lambda: plain(problem),
         "Reverse()": lambda: hg.hypergradient(problem),
@@ -103,6 +105,46 @@ def measure(name: str, repeats: int, fit: bool, num_steps: int | None) -> dict:
     if fit:
         variants |= fit_variants(case)
     return timed(variants, repeats)
+
+
+def data_rows(repeats: int, num_steps: int | None) -> list[dict]:
+    """Hypergradients of 60,000 weights and of 60,000 images, beside one number's."""
+    case = models.mlp_on_many()
+    rows = case.x[:512], case.y[:512]
+    problems = {
+        path: hg.Problem.from_model(
+            case.model,
+            case.x,
+            case.y,
+            validation_data=rows,
+            steps=num_steps or case.num_steps,
+            batch_size=case.batch_size,
+            hyperparameters=[path],
+        )
+        for path in ("optimizer.learning_rate", "data.sample_weight", "data.x")
+    }
+    times = timed(
+        {
+            path: lambda problem=problem: hg.hypergradient(problem)
+            for path, problem in problems.items()
+        },
+        repeats,
+    )
+    base = statistics.median(times["optimizer.learning_rate"]["seconds"])
+    return [
+        {
+            "model": "mlp, 60,000 rows",
+            "optimizer": "adam",
+            "backend": backend.name,
+            "variant": path,
+            "median_s": statistics.median(t["seconds"]),
+            "min_s": min(t["seconds"]),
+            "max_s": max(t["seconds"]),
+            "ratio": statistics.median(t["seconds"]) / base,
+            "first_call_s": t["first"],
+        }
+        for path, t in times.items()
+    ]
 
 
 def peak_bytes() -> int:
@@ -128,7 +170,7 @@ def child_memory(name: str, checkpoints: str | None, num_steps: int) -> dict:
     hg.hypergradient(problem, method=hg.Reverse(checkpoints))
     after_first = peak_bytes()
     hg.hypergradient(problem, method=hg.Reverse(checkpoints))
-    state = unroll.initial_state(problem, problem.bound(problem.values()))
+    state = unroll.initial_state(problem, bind_values(problem, problem.values()))
     leaves = keras.tree.flatten(state)
     size = sum(int(backend.to_numpy(leaf).nbytes) for leaf in leaves)
     gradient = sum(int(backend.to_numpy(w).nbytes) for w in state.weights)
@@ -151,12 +193,13 @@ def memory(name: str, checkpoints: str | None, num_steps: int) -> dict:
     return json.loads(out.stdout.splitlines()[-1])
 
 
-def rows(name: str, times: dict) -> list[dict]:
+def rows(name: str, optimizer: str, times: dict) -> list[dict]:
     """A row for each variant: median, spread and ratio to plain training."""
     plain_median = statistics.median(times["plain"]["seconds"])
     return [
         {
             "model": name,
+            "optimizer": optimizer,
             "backend": backend.name,
             "variant": variant,
             "median_s": statistics.median(t["seconds"]),
@@ -171,7 +214,8 @@ def rows(name: str, times: dict) -> list[dict]:
 
 def show(row: dict) -> None:
     print(
-        f"| {row['model']} | {row['backend']} | {row['variant']} | "
+        f"| {row['model']} | {row['optimizer']} | {row['backend']} "
+        f"| {row['variant']} | "
         f"{row['median_s']:.3f} | {row['min_s']:.3f}-{row['max_s']:.3f} | "
         f"{row['ratio']:.2f} | {row['first_call_s']:.1f} |",
         flush=True,
@@ -215,9 +259,15 @@ def machine() -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=list(models.MODELS))
+    parser.add_argument(
+        "--optimizers", nargs="*", default=["adam"], choices=list(models.OPTIMIZERS)
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--fit", action="store_true", help="also time model.fit")
+    parser.add_argument(
+        "--data", action="store_true", help="also numbers for each training example"
+    )
     parser.add_argument("--memory", action="store_true", help="also measure memory")
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -227,14 +277,23 @@ def main() -> None:
         given = None if checkpoints == "None" else checkpoints
         print(json.dumps(child_memory(name, given, options.steps)))
         return
-    measured: dict = {"machine": machine(), "times": [], "memory": []}
-    print("| model | backend | variant | median s | min-max s | ratio | first call s |")
-    print("|---|---|---|---|---|---|---|")
-    for name in options.models:
-        fit = options.fit and name == "mlp"
-        for row in rows(name, measure(name, options.repeats, fit, options.steps)):
+    measured: dict = {"machine": machine(), "times": [], "memory": [], "data": []}
+    print(
+        "| model | optimizer | backend | variant | median s | min-max s | ratio "
+        "| first call s |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name, optimizer in itertools.product(options.models, options.optimizers):
+        fit = options.fit and name == "mlp" and optimizer == "adam"
+        times = measure(name, optimizer, options.repeats, fit, options.steps)
+        for row in rows(name, optimizer, times):
             show(row)
             measured["times"].append(row)
+    if options.data:
+        print("\n| ratio here: to the hypergradient of one learning rate")
+        measured["data"] = data_rows(options.repeats, options.steps)
+        for row in measured["data"]:
+            show(row)
     if options.memory:
         print(
             "\n| model | backend | method | T | peak MB above plain | all records MB |"

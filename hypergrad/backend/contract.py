@@ -17,6 +17,8 @@ the place of a leaf everywhere, and stays None.
                      cannot compile raises `XlaRefused` when called.
 ``tracing``          context manager: repairs and settings that hold while user code is
                      traced, and leaves the process as it was. `jit` enters it.
+``finite_roots``     context manager: while it holds, the framework's square root has
+                     the derivative ½ at 0 instead of an infinite one; same values.
 ``vjp``              ``vjp(fn, *primals) -> (out, pullback)``; ``pullback(cotangent)``
                      is a tuple of trees like ``primals``. May be called repeatedly.
 ``jvp``              ``jvp(fn, primals, tangents) -> (out, tangent)``.
@@ -33,10 +35,16 @@ the place of a leaf everywhere, and stays None.
                      `jit`, passed as a donated argument and returned, so that every
                      call writes to the same pages; () where that gains nothing.
 ``room_of``          ``room_of(buf)``: a filled buffer as room for the next; or ().
+``buffer_can_leave`` ``buffer_can_leave(xla)``: whether a program compiled so (see
+                     ``jit``) can return a buffer. TensorFlow's tensor lists stay
+                     inside of what XLA compiles.
 ``buffer_write``     ``buffer_write(buf, i, tree) -> buf``.
 ``buffer_read``      ``buffer_read(buf, i, like) -> tree`` shaped like ``like``.
 ``buffer_stack``     ``buffer_stack(buf, like) -> tree`` of arrays (capacity, …); all
                      entries that were not written are zeros.
+``run_cost``         ``run_cost(name)``: what a run and a sweep of that method cost, in
+                     plain trainings: the committed ratio of the MLP row of
+                     ``benchmarks/speed``, default memory.
 ``is_inexact``       whether a leaf is differentiated.
 ``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
 ``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
@@ -56,11 +64,13 @@ from typing import Any, NamedTuple
 NAMES = (
     "add",
     "buffer",
+    "buffer_can_leave",
     "buffer_read",
     "buffer_stack",
     "buffer_write",
     "checkpoint",
     "convert",
+    "finite_roots",
     "fori_loop",
     "grad",
     "is_inexact",
@@ -68,6 +78,7 @@ NAMES = (
     "jvp",
     "room",
     "room_of",
+    "run_cost",
     "scan",
     "snapshot",
     "synchronize",

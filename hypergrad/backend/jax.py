@@ -10,13 +10,54 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from keras import tree
+from keras.src.backend.jax import nn as _keras_nn
 
-from hypergrad.backend._patches import keras_traceback_filtering_off
+from hypergrad.backend._patches import (
+    cudnn_off,
+    keras_traceback_filtering_off,
+    replaced,
+    say_once,
+)
 from hypergrad.backend.contract import Compiled, CotangentPair
 
+
+def _attention(plain: Callable) -> Callable:
+    """Keras' attention with the softmax of float64 arrays in float64 as well."""
+
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        bias: Any = None,
+        mask: Any = None,
+        scale: float | None = None,
+        is_causal: bool = False,
+        **more: Any,
+    ) -> Any:
+        query, key, value = map(keras.ops.convert_to_tensor, (query, key, value))
+        if query.dtype != jnp.float64:
+            return plain(query, key, value, bias, mask, scale, is_causal, **more)
+        groups = query.shape[2] // key.shape[2]
+        key, value = jnp.repeat(key, groups, 2), jnp.repeat(value, groups, 2)
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        logits = scale * jnp.einsum("btnh,bsnh->bnts", query, key)
+        if bias is not None:
+            logits = logits + keras.ops.convert_to_tensor(bias)
+        seen = jnp.ones(logits.shape, bool)
+        if mask is not None:
+            seen = seen & keras.ops.convert_to_tensor(mask, "bool")
+        if is_causal:
+            seen = seen & jnp.tril(jnp.ones(logits.shape[-2:], bool))
+        logits = jnp.where(seen, logits, -0.7 * float(np.finfo("float32").max))
+        return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(logits), value)
+
+    return attention
+
+
 if keras.config.floatx() == "float64":
-    # Keras sets neither of the two: without the first its variables only claim to be
-    # float64, without the second `keras.ops.tanh` of a float64 array is float32.
+    # Keras sets none of the three: without the first its variables only claim to be
+    # float64, without the second `keras.ops.tanh` of a float64 array is float32, and
+    # without the third the weights of an attention layer are.
     from keras.src.backend.common import dtypes as _keras_dtypes
 
     jax.config.update("jax_enable_x64", True)
@@ -24,11 +65,50 @@ if keras.config.floatx() == "float64":
     for _function in vars(_keras_dtypes).values():
         if hasattr(_function, "cache_clear"):
             _function.cache_clear()
+    _keras_nn.dot_product_attention = _attention(_keras_nn.dot_product_attention)
 
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    with keras_traceback_filtering_off():
+    plain = _keras_nn.dot_product_attention
+
+    def unfused(
+        query: Any,
+        key: Any,
+        value: Any,
+        bias: Any = None,
+        *args: Any,
+        flash_attention: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        wanted = flash_attention is True or (
+            flash_attention is None
+            and _keras_nn._can_use_flash_attention(query, key, value, bias)
+        )
+        if wanted:
+            say_once("Attention layers run without flash attention")
+        return plain(query, key, value, bias, *args, flash_attention=False, **kwargs)
+
+    with (
+        keras_traceback_filtering_off(),
+        cudnn_off(),
+        replaced(_keras_nn, "dot_product_attention", unfused),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def finite_roots() -> Iterator[None]:
+    plain = jnp.sqrt
+
+    def sqrt(x, /):
+        x = jnp.asarray(x)
+        if not is_inexact(x):
+            return plain(x)
+        one = (x == 0).astype(x.dtype)
+        return plain(x + one) - one
+
+    with replaced(jnp, "sqrt", sqrt):
         yield
 
 
@@ -64,6 +144,13 @@ def _map(fn: Callable, *trees: Any) -> Any:
     return tree.map_structure(
         lambda leaf, *more: None if leaf is None else fn(leaf, *more), *trees
     )
+
+
+_RUN_COSTS = {"Reverse": 5.0}
+
+
+def run_cost(name: str) -> float:
+    return _RUN_COSTS[name]
 
 
 def is_inexact(leaf: Any) -> bool:
@@ -183,6 +270,11 @@ def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
         lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)),
         like,
     )
+
+
+def buffer_can_leave(xla: bool) -> bool:
+    del xla
+    return True
 
 
 def buffer_write(buf: Any, i: Any, value: Any) -> Any:

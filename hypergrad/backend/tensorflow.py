@@ -1,6 +1,7 @@
 """The contract on TensorFlow."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,30 +10,34 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
-from keras.src.backend.tensorflow import nn as _keras_nn
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.eager import context
 
-from hypergrad.backend._patches import keras_traceback_filtering_off, replaced
+from hypergrad.backend._patches import (
+    cudnn_off,
+    keras_traceback_filtering_off,
+    replaced,
+)
+from hypergrad.backend._tensorflow_ops import twice_differentiable
 from hypergrad.backend.contract import Compiled, CotangentPair, XlaRefused
-
-
-def _moments(x: Any, axes: Any, keepdims: bool) -> tuple[Any, Any]:
-    """Mean and variance whose second derivatives are right.
-
-    ``tf.nn.moments`` computes the variance around ``stop_gradient(mean)``: right to
-    first order only, so that every hypergradient through BatchNormalization,
-    LayerNormalization and GroupNormalization would be wrong. Same forward values.
-    """
-    mean = tf.reduce_mean(x, axes, keepdims=True)
-    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims)
-    return mean if keepdims else tf.squeeze(mean, axes), variance
 
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    with (
-        keras_traceback_filtering_off(),
-        replaced(_keras_nn, "_compute_moments", _moments),
-    ):
+    with keras_traceback_filtering_off(), cudnn_off(), twice_differentiable():
+        yield
+
+
+@contextlib.contextmanager
+def finite_roots() -> Iterator[None]:
+    plain = tf.math.sqrt
+
+    def sqrt(x, name=None):
+        x = tf.convert_to_tensor(x)
+        one = tf.cast(tf.equal(x, 0), x.dtype)
+        return plain(x + one, name) - one
+
+    with replaced(tf.math, "sqrt", sqrt), replaced(tf, "sqrt", sqrt):
         yield
 
 
@@ -47,7 +52,8 @@ def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compile
 
         def call(*args: Any) -> Any:
             try:
-                return function(*tree.map_structure(_as_argument, args))
+                with _without_memory_pass():
+                    return function(*tree.map_structure(_as_argument, args))
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as e:
                 if xla and re.search("XLA|tf2xla|trying to compile", str(e)):
                     raise XlaRefused(str(e).strip().splitlines()[0]) from e
@@ -56,6 +62,32 @@ def jit(fn: Callable, *, xla: bool | None = None, donate: tuple = ()) -> Compile
         return call
 
     return Compiled(fn, tracing, compiled_by)
+
+
+@contextlib.contextmanager
+def _without_memory_pass() -> Iterator[None]:
+    """Leaves out a rewriting of graphs that breaks loops over large arrays.
+
+    Beyond about 200 MB of arguments TensorFlow turns sums of gradients into temporary
+    variables, of which a loop makes each twice ("AlreadyExistsError: tmp_var").
+    """
+    held = context.context()
+    given = held.function_call_options
+    held.function_call_options = _without_pass(
+        given.config_proto_serialized, given.executor_type
+    )
+    try:
+        yield
+    finally:
+        held.function_call_options = given
+
+
+@functools.lru_cache(maxsize=8)
+def _without_pass(config: bytes, executor_type: str | None) -> Any:
+    proto = config_pb2.ConfigProto.FromString(config)
+    rewriting = proto.graph_options.rewrite_options
+    rewriting.memory_optimization = rewriting.NO_MEM_OPT
+    return context.FunctionCallOptions(executor_type, proto)
 
 
 def _as_argument(leaf: Any) -> Any:
@@ -68,6 +100,13 @@ def _map(fn: Callable, *trees: Any) -> Any:
     return tree.map_structure(
         lambda leaf, *more: None if leaf is None else fn(leaf, *more), *trees
     )
+
+
+_RUN_COSTS = {"Reverse": 4.3}
+
+
+def run_cost(name: str) -> float:
+    return _RUN_COSTS[name]
 
 
 def is_inexact(leaf: Any) -> bool:
@@ -288,6 +327,10 @@ def buffer(capacity: int, like: Any, room: Any = ()) -> Any:
         ),
         like,
     )
+
+
+def buffer_can_leave(xla: bool) -> bool:
+    return not xla
 
 
 def buffer_write(buf: Any, i: Any, value: Any) -> Any:

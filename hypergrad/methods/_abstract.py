@@ -15,8 +15,9 @@ class Tape(NamedTuple):
 
     ``values``: checked values; ``bound``: what the steps received; ``loss``: E, NumPy
     scalar; ``metrics``: dict of floats; ``segments``: the plan; ``starts``: the state
-    before each segment; ``stored``: a buffer of states for each segment, or None;
-    ``final``: the last state; ``train_losses``: array (T,).
+    before each segment, None where it is run again from an earlier one; ``stored``: a
+    buffer of states for each segment, or None; ``final``: the last state;
+    ``train_losses``: array (T,).
     """
 
     values: Mapping[str, np.ndarray]

@@ -1,6 +1,7 @@
 """Exact reverse mode through the whole run."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend, unroll
+from hypergrad.bound import bind_values, pull_bound
+from hypergrad.data import row_index
 from hypergrad.methods._abstract import AbstractMethod, Tape
 from hypergrad.problem import Bound, Problem
 from hypergrad.unroll import Segment, StepInputs
@@ -28,7 +31,8 @@ class Reverse(AbstractMethod):
 
     Args:
         checkpoints: ``"all"`` stores every state and gradient; ``"sqrt"`` about √T
-            states at segment starts, from which each segment is recomputed once; an
+            states at segment starts, from which each segment is recomputed once (of
+            short segments, where shapes of batches alternate, at the start of some); an
             int, that many segment starts. None: ``"all"`` where that is less than
             100 MB, else ``"sqrt"``.
 
@@ -67,8 +71,7 @@ class Reverse(AbstractMethod):
 
     @property
     def runs(self) -> float:
-        # The committed ratio of the MLP row of benchmarks/speed, default memory.
-        return {"jax": 5.0, "tensorflow": 4.3}[backend.name]
+        return backend.run_cost("Reverse")
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         if problem.remember("prepared", list):
@@ -80,25 +83,24 @@ class Reverse(AbstractMethod):
             self._prepare(problem, values)
 
     def _prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
-        bound = unroll.on_host(problem.bound(values))
+        bound = bind_values(problem, values)
         state = unroll.initial_state(problem, bound)
         unroll.validate(problem, state, bound)
         unroll.pull_validation(problem, state, bound)
-        carry = backend.zeros_like((state, bound.shared, bound.per_example))
+        carry = backend.zeros_like((state, bound.shared))
         seen = set()
         for segment in unroll.plan(problem, self._capacity(problem, state)):
-            batch = tree.flatten(problem.batch(segment.start))
-            shapes = tuple(leaf.shape for leaf in batch)
-            if (shapes, segment.capacity) not in seen:
+            program = problem.form(segment.start), segment.capacity
+            if program not in seen:
                 # A segment of no steps: compiles, and computes nothing.
                 inputs = unroll.step_inputs(problem, bound, segment)
                 none = inputs._replace(length=np.int32(0))
                 self._sweep_segment(problem, segment, state, None, carry, none)
-                seen.add((shapes, segment.capacity))
+                seen.add(program)
         problem.remember("prepared", list).append(True)
 
     def run(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
-        bound = unroll.on_host(problem.bound(values))
+        bound = bind_values(problem, values)
         state = unroll.initial_state(problem, bound)
         segments = unroll.plan(problem, self._capacity(problem, state))
         starts, stored, losses = [], [], []
@@ -110,8 +112,9 @@ class Reverse(AbstractMethod):
                 stored.append(records)
                 losses.append((segment.length, part))
         else:
+            kept = unroll.kept_starts(segments, self._capacity(problem, state))
             for segment, end, part in unroll.forward(problem, state, bound, segments):
-                starts.append(state)
+                starts.append(state if len(starts) in kept else None)
                 losses.append((segment.length, part))
                 state = end
         loss, metrics = unroll.validate(problem, state, bound)
@@ -129,33 +132,61 @@ class Reverse(AbstractMethod):
 
     def sweep(self, problem: Problem, tape: Tape) -> dict[str, np.ndarray]:
         bound = tape.bound
-        adjoint, d_shared = unroll.pull_validation(problem, tape.final, bound)
+        adjoint, d_hparams = unroll.pull_validation(problem, tape.final, bound)
+        d_shared = {name: d_hparams[name] for name in bound.shared}
         d_per_step = {k: np.zeros(v.shape, v.dtype) for k, v in bound.per_step.items()}
-        d_per_example = backend.zeros_like(bound.per_example)
+        d_per_example = {
+            name: _zeros(problem, name, values)
+            for name, values in bound.per_example.items()
+        }
+        again: dict[int, tuple[Any, Any]] = {}
         for k in reversed(range(len(tape.segments))):
             segment = tape.segments[k]
             inputs = unroll.step_inputs(problem, bound, segment)
-            carry = (adjoint, d_shared, d_per_example)
-            records = None
+            carry = (adjoint, d_shared)
+            if tape.starts[k] is None and k not in again:
+                again = self._run_again(problem, tape, k)
+            start, records = again.pop(k, (tape.starts[k], None))
             if tape.stored:
                 # They leave the tape: the next run writes into their memory. Sweeping
                 # the tape again recomputes them.
                 records, tape.stored[k] = tape.stored[k], None
             carry, rows = self._sweep_segment(
-                problem, segment, tape.starts[k], records, carry, inputs
+                problem, segment, start, records, carry, inputs
             )
             # Dispatched ahead of the device, every segment would hold its own adjoint.
             backend.synchronize(carry)
-            adjoint, d_shared, d_per_example = carry
+            adjoint, d_shared = carry
             stop = segment.start + segment.length
-            for name, values in rows.items():
-                d_per_step[name][segment.start : stop] = backend.to_numpy(values)[
-                    : segment.length
-                ]
+            for name, values in backend.to_numpy(rows).items():
+                if name in d_per_step:
+                    d_per_step[name][segment.start : stop] = values[: segment.length]
+                else:
+                    index = row_index(inputs.batches)[: segment.length]
+                    _scatter(d_per_example[name], index, values)
+        for name, per_step in d_per_step.items():
+            per_step[-1] += backend.to_numpy(d_hparams[name])
         d_shared = backend.add(d_shared, _pull_init(problem, bound, adjoint))
-        return problem.pull_bound(
-            tape.values, Bound(d_shared, d_per_step, d_per_example)
+        return pull_bound(
+            problem, tape.values, Bound(d_shared, d_per_step, d_per_example)
         )
+
+    def _run_again(
+        self, problem: Problem, tape: Tape, last: int
+    ) -> dict[int, tuple[Any, Any]]:
+        """(start, records) of the segments from the last kept state to ``last``."""
+        first = max(k for k in range(last) if tape.starts[k] is not None)
+        state, found = tape.starts[first], {}
+        for k in range(first, last + 1):
+            segment, start, records = tape.segments[k], state, None
+            inputs = unroll.step_inputs(problem, tape.bound, segment)
+            if _records_can_leave(problem):
+                state, records, _ = self._record(problem, segment, start, inputs)
+            elif k < last:
+                program = unroll.forward_program(problem)
+                state, _ = program(start, inputs, problem.data)
+            found[k] = (start, records)
+        return found
 
     def _capacity(self, problem: Problem, state: Any) -> int:
         number = self.checkpoints
@@ -166,7 +197,7 @@ class Reverse(AbstractMethod):
         return unroll.lasting_capacity(problem, "capacity", wanted)
 
     def _stores_all(self, problem: Problem, state: Any) -> bool:
-        if _lists_stay_inside(problem) or self.checkpoints not in (None, "all"):
+        if not _records_can_leave(problem) or self.checkpoints not in (None, "all"):
             return False
         size = problem.num_steps * unroll.record_bytes(problem, state)
         return self.checkpoints == "all" or size <= SMALL
@@ -189,8 +220,8 @@ class Reverse(AbstractMethod):
         carry: tuple,
         inputs: StepInputs,
     ) -> tuple[tuple, dict]:
-        """(carry, dE/dper_step rows) before a segment, from the carry after it."""
-        if _lists_stay_inside(problem):
+        """(carry, dE/dλ_t rows) before a segment, from the carry after it."""
+        if not _records_can_leave(problem):
             return _fused_program(problem)(start, carry, inputs, problem.data)
         if records is None:
             records = self._record(problem, segment, start, inputs)[1]
@@ -205,9 +236,8 @@ def _room_key(segment: Segment, state: Any) -> tuple:
     return "rooms", segment.capacity, *((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _lists_stay_inside(problem: Problem) -> bool:
-    # A tensor list of TensorFlow cannot leave a program that XLA compiles.
-    return backend.name == "tensorflow" and problem.uses_xla
+def _records_can_leave(problem: Problem) -> bool:
+    return backend.buffer_can_leave(problem.uses_xla)
 
 
 def _fused_program(problem: Problem) -> Callable:
@@ -236,8 +266,8 @@ def _sweep(
     inputs: StepInputs,
     data: Any,
 ) -> tuple[tuple, dict]:
-    """Carries (adjoint, dE/dshared, dE/dper_example) back over one segment."""
-    adjoint, d_shared, d_per_example = carry
+    """Carries (adjoint, dE/dshared) back over one segment; and dE/dλ_t of its steps."""
+    adjoint, d_shared = carry
     capacity = unroll.capacity_of(inputs)
     hparams, _ = unroll.step_arguments(inputs, 0)
     sliced = {n: hparams[n] for n in (*inputs.per_step, *inputs.per_example)}
@@ -257,18 +287,37 @@ def _sweep(
         inputs.length, body, (adjoint, d_shared, rows)
     )
     rows = backend.buffer_stack(rows, sliced)
-    # One scatter for the segment instead of one for each step.
-    d_per_example = {
-        name: total + _scatter(rows[name], inputs.batches, total)
-        for name, total in d_per_example.items()
-    }
-    return (adjoint, d_shared, d_per_example), {n: rows[n] for n in inputs.per_step}
+    return (adjoint, d_shared), rows
 
 
-def _scatter(rows: Any, batches: Any, like: Any) -> Any:
-    flat = keras.ops.reshape(rows, (-1, *like.shape[1:]))
-    index = keras.ops.reshape(batches, (-1,))
-    return keras.ops.segment_sum(flat, index, num_segments=like.shape[0])
+def _zeros(problem: Problem, name: str, like: Any) -> np.ndarray:
+    """An array of zeros on the host, in the memory of the last one if it is free.
+
+    Fresh memory as large as the training data costs as much as a good part of a sweep.
+    It is free when nothing but the problem refers to it or to a part of it.
+    """
+    shape, dtype = tuple(like.shape), keras.backend.standardize_dtype(like.dtype)
+    kept = problem.remember(("gradient", name), list)
+    nobody_else = 2  # the list, and the argument of `getrefcount`
+    if not kept or sys.getrefcount(kept[0]) > nobody_else or kept[0].shape != shape:
+        kept[:] = [np.zeros(shape, dtype)]
+    else:
+        kept[0].fill(0.0)
+    fresh: np.ndarray = kept[0]
+    return fresh
+
+
+def _scatter(total: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
+    """Adds the rows of each step to those of its examples, in place.
+
+    On the host, where the gradient goes: a step costs its own rows, however many
+    examples there are.
+    """
+    for batch, part in zip(index, rows):
+        if len(np.unique(batch)) == len(batch):
+            total[batch] += part
+        else:
+            np.add.at(total, batch, part)
 
 
 def pull_step(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hypergrad.data import AbstractBatches, Parts
 from hypergrad.outer.description import checksum, described, shortened
 from hypergrad.problem import Problem
 
@@ -49,6 +50,8 @@ def refuse_other(
         for n in names
     )
     hint = ""
+    if "batches" in names and "content" in now.get("batches", ""):
+        hint = " A dataset must give the same batches again: seed its shuffling."
     if names == ["initial weights"]:
         hint = " Call keras.utils.set_random_seed(…) before the model is built, or"
     raise ValueError(
@@ -56,6 +59,22 @@ def refuse_other(
         f"the same problem and settings. Received: {differences}.{hint} Use another "
         "directory, or remove it."
     )
+
+
+def validation_checksum(problem: Problem) -> str:
+    """Of the rows that E is measured on, wherever they are."""
+    assert problem.validation is not None
+    chunks = problem.validation.chunks
+    if isinstance(chunks, Parts):
+        return chunks.fingerprint()
+    held: Any = problem.data
+    return checksum(held["validation"])
+
+
+def _batches(problem: Problem) -> str:
+    if isinstance(problem.batches, AbstractBatches):
+        return problem.batches.fingerprint
+    return described(problem.batches)
 
 
 def _of_model(problem: Problem) -> dict[str, str]:
@@ -71,8 +90,9 @@ def _of_model(problem: Problem) -> dict[str, str]:
     functions = getattr(loss, "__self__", None)
     names = _names(model)
     return {
-        "batches": str(problem.batches),
-        "data": checksum(data),
+        "batches": _batches(problem),
+        "data": checksum(data["train"]),
+        "validation data": validation_checksum(problem),
         "initial weights": checksum(initial),
         "model": _unnamed(described([model, layers, weights]), names),
         "optimizer of the model": described(model.optimizer),

@@ -8,7 +8,7 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend, unroll
-from hypergrad.data import num_rows
+from hypergrad.bound import bind_values
 from hypergrad.data_checks import checked_validation_data
 from hypergrad.problem import Problem
 
@@ -25,10 +25,13 @@ def held_out_problem(problem: Problem, test_data: Any) -> Problem:
             "Problem of functions. Evaluate `result.values` yourself."
         )
     held: Any = problem.data
-    data = checked_validation_data(test_data, held["train"])
+    test = checked_validation_data(
+        test_data, held["train"], problem.batches, "test_data"
+    )
     new = copy.copy(problem)
-    new.data = dict(held) | {"validation": tree.map_structure(backend.convert, data)}
-    new.validation = problem.validation.over(num_rows(data["x"]))
+    arrays = tree.map_structure(backend.convert, test.arrays)
+    new.data = dict(held) | {"validation": arrays}
+    new.validation = problem.validation.over(test.rows, test.host)
     return new
 
 
@@ -36,6 +39,6 @@ def held_out_score(
     problem: Problem, values: Mapping[str, np.ndarray], final: Any
 ) -> dict[str, float]:
     """{"loss": E on the test data, metric: …} at a final state."""
-    bound = unroll.on_host(problem.bound(values))
+    bound = bind_values(problem, values)
     loss, metrics = unroll.validate(problem, final, bound)
     return {"loss": float(loss)} | metrics

@@ -10,7 +10,7 @@ import keras
 
 from hypergrad.problem import Problem
 from hypergrad.result import files, tuned_model
-from hypergrad.result.summary import summary_text
+from hypergrad.result.summary import summary_text, value_text
 from hypergrad.status import Status
 
 FILE = "result"
@@ -48,7 +48,8 @@ class Result:
             or None.
         runs: float, what it cost, in plain trainings.
         seconds: float.
-        numbers: dict, path in the model → number, after wildcards and binds.
+        numbers: dict, path in the model → number, after wildcards and binds; without
+            those of the training data.
         space: dict, name → {"min_value", "max_value", "sampling"}.
         notes: list of sentences, what a user should know of how it went.
     """
@@ -69,7 +70,8 @@ class Result:
     directory: Path | None = dataclasses.field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"Result(loss={self.loss:.6g}, runs={self.runs:g}, values={self.values})"
+        shown = ", ".join(f"{n!r}: {value_text(v)}" for n, v in self.values.items())
+        return f"Result(loss={self.loss:.6g}, runs={self.runs:g}, values={{{shown}}})"
 
     @cached_property
     def model(self) -> Any:
@@ -104,11 +106,16 @@ class Result:
     def apply(self, model: Any) -> None:
         """Writes the tuned numbers into a compiled model; its weights stay.
 
+        Only tuned starts change them: ``initial.…`` replaces initial weights,
+        ``scale.…`` multiplies them. Numbers of the training data (``data.…``) are in
+        `values`, to be passed to ``fit``.
+
         Args:
             model: compiled ``keras.Model`` of the same structure.
 
         Raises:
-            ValueError: a number the model does not have, or cannot hold.
+            ValueError: a number the model does not have, or cannot hold; a tuned start
+                for a model that has been trained.
         """
         tuned_model.apply(self.numbers, model)
 

@@ -5,6 +5,13 @@ from typing import Any
 
 import numpy as np
 
+SAMPLE = 1_000_000
+
+
+def value_text(value: Any) -> str:
+    """A number, a few numbers, or the smallest, middle and largest of many."""
+    return _number(value)
+
 
 def summary_text(result: Any) -> str:
     """Start → tuned for every value, validation, metrics, cost, notes."""
@@ -49,15 +56,16 @@ def _cost(result: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    array = np.asarray(value, np.float64)
+    array = np.asarray(value)
     if array.ndim == 0:
         number = array.item()
         # What lies close to 1 is read by its distance to 1.
         return f"{number:.6g}" if 0.99 < number < 1.0 else f"{number:.4g}"
     if array.size <= 4:
         return "[" + ", ".join(f"{v:.4g}" for v in array.flat) + "]"
-    low, middle, high = np.quantile(array, [0.0, 0.5, 1.0])
-    return f"{low:.3g} … {middle:.3g} … {high:.3g} {array.shape}"
+    # The median of millions is that of a sample, to three digits.
+    middle = np.median(array.ravel()[:: 1 + array.size // SAMPLE])
+    return f"{array.min():.3g} … {middle:.3g} … {array.max():.3g} {array.shape}"
 
 
 def _aligned(rows: list[tuple[str, str, str]]) -> list[str]:

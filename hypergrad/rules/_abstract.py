@@ -14,7 +14,8 @@ class AbstractRule(abc.ABC):
     with respect to every inexact argument.
 
     A state is a dict: ``"iterations"`` is an integer scalar, every other entry a list
-    of arrays. Slots have the shape and the dtype of their variable, as in Keras.
+    of arrays. Slots have the shape and the dtype of their variable where its rule does
+    not say otherwise, as in Keras.
 
     Attributes:
         hyperparameters: dict attribute name -> float: every number of the compiled
@@ -71,8 +72,22 @@ class AbstractRule(abc.ABC):
             hparams: dict attribute name -> Python float, scalar tensor or `Traced`;
                 complete: ``{**rule.hyperparameters, **tuned}``. A Python float is used
                 in double precision (``1 - beta`` is formed before rounding), as Keras
-                does.
+                does. A tensor of shape (number of variables,) has a number for each
+                variable, in order; `FromKeras` takes scalars only.
 
         Returns:
             (weights, state) after the step.
+
+        Raises:
+            ValueError: a tensor of another shape, or one ``global_clipnorm`` for each
+                variable.
+            KeyError: there is no learning rate.
+        """
+
+    @abc.abstractmethod
+    def final_weights(self, weights: list, state: Mapping[str, Any]) -> list:
+        """What ``fit`` leaves in the model after its last epoch.
+
+        With ``use_ema`` these are the moving averages that the state holds
+        (``finalize_variable_values``), else the weights.
         """

@@ -1,19 +1,20 @@
 """Adam and AMSGrad."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
 
-from hypergrad.rules import options as opt
-from hypergrad.rules import safe, slots
-from hypergrad.rules._abstract import AbstractRule
+from hypergrad.rules import safe
+from hypergrad.rules.options import common
+from hypergrad.rules.own_rule import OwnRule
+from hypergrad.rules.per_variable import Numbers, scalar
+from hypergrad.rules.slots import Slot
 
 
 @dataclass(frozen=True)
-class Adam(AbstractRule):
+class Adam(OwnRule):
     """``keras.optimizers.Adam``: moving averages of the gradient and of its square.
 
     ``α = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)`` with t the step, from 1;
@@ -35,7 +36,6 @@ class Adam(AbstractRule):
     Attributes:
         hyperparameters: ``learning_rate``, ``beta_1``, ``beta_2``, ``epsilon`` and the
             shared ones.
-        options: clipping, decay, constraints, schedule.
         amsgrad: bool.
 
     References: Kingma & Ba 2015, Alg. 1 in the order of computation of the end of
@@ -43,8 +43,6 @@ class Adam(AbstractRule):
     arXiv:1904.09237 (the maximum is taken of v without bias correction, as Keras does).
     """
 
-    hyperparameters: Mapping[str, float]
-    options: opt.Options
     amsgrad: bool
 
     @classmethod
@@ -52,102 +50,60 @@ class Adam(AbstractRule):
         cls, optimizer: Any, variables: list, tuned: Collection[str] = ()
     ) -> "Adam":
         return cls(
-            hyperparameters=adam_hyperparameters(optimizer),
-            options=opt.read_options(optimizer, variables),
+            *common(optimizer, variables, ("beta_1", "beta_2", "epsilon")),
             amsgrad=bool(optimizer.amsgrad),
         )
 
-    def init(self, weights: list) -> dict:
-        return slots.zeros(adam_slots(self.amsgrad), weights)
+    def slots(self) -> Sequence[Slot]:
+        return adam_slots(self.amsgrad)
 
-    def read(self, optimizer: Any) -> dict:
-        return slots.read(adam_slots(self.amsgrad), optimizer)
+    def scalars(self, numbers: Numbers, t: Any, dtype: str) -> Any:
+        return adam_scalars(numbers, t, dtype)
 
-    def write(self, optimizer: Any, state: Mapping[str, Any]) -> None:
-        slots.write(adam_slots(self.amsgrad), optimizer, state)
-
-    def update(
-        self,
-        grads: list,
-        state: Mapping[str, Any],
-        weights: list,
-        hparams: Mapping[str, Any],
-    ) -> tuple[list, dict]:
-        return adam_update(self.options, self.amsgrad, grads, state, weights, hparams)
+    def step(
+        self, i: int, g: Any, w: Any, slot: Mapping[str, Any], n: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        return adam_step(g, w, slot, n)
 
 
-def adam_hyperparameters(optimizer: Any) -> dict[str, float]:
-    """The numbers of Adam and AdamW."""
-    own = {name: float(getattr(optimizer, name)) for name in _NUMBERS}
-    return {**opt.shared_hyperparameters(optimizer), **own}
-
-
-def adam_slots(amsgrad: bool) -> dict[str, str]:
+def adam_slots(amsgrad: bool) -> list[Slot]:
     """The slots of Adam and AdamW."""
-    names = {"momentums": "_momentums", "velocities": "_velocities"}
+    slots = [Slot("momentums", "_momentums"), Slot("velocities", "_velocities")]
     if amsgrad:
-        names["velocity_hats"] = "_velocity_hats"
-    return names
+        slots += [Slot("velocity_hats", "_velocity_hats")]
+    return slots
 
 
-def adam_update(
-    options: opt.Options,
-    amsgrad: bool,
-    grads: list,
-    state: Mapping[str, Any],
-    weights: list,
-    hparams: Mapping[str, Any],
-) -> tuple[list, dict]:
-    """One step of `Adam`; AdamW's differs in its default weight decay only."""
-    rate = opt.learning_rate(options, state["iterations"], hparams)
-    grads = opt.clip_gradients(options.clip, grads, hparams)
-    weights = opt.decay_weights(options, grads, weights, rate, hparams)
-    new = list(weights)
-    slot = {name: list(state[name]) for name in adam_slots(amsgrad)}
-    scalars: dict[str, _Scalars] = {}  # once a dtype, not once a variable
+class AdamScalars(NamedTuple):
+    """α, 1 − β₁, 1 − β₂, ε."""
 
-    for i, (g, w) in enumerate(zip(grads, weights)):
-        if g is None:
-            continue
-        dtype = keras.backend.standardize_dtype(w.dtype)
-        if dtype not in scalars:
-            scalars[dtype] = _scalars(state["iterations"], rate, hparams, dtype)
-        alpha, one_minus_beta_1, one_minus_beta_2, epsilon = scalars[dtype]
-        g = opt.cast_like(g, w)
-
-        m, v = slot["momentums"][i], slot["velocities"][i]
-        m = m + (g - m) * one_minus_beta_1
-        v = v + (ops.square(g) - v) * one_minus_beta_2
-        slot["momentums"][i], slot["velocities"][i] = m, v
-        if amsgrad:
-            v = safe.larger(slot["velocity_hats"][i], v)
-            slot["velocity_hats"][i] = v
-        new[i] = w - m * alpha / (safe.sqrt(v) + epsilon)
-
-    state = {**slot, "iterations": state["iterations"] + 1}
-    return opt.constrain_weights(options, grads, new), state
-
-
-class _Scalars(NamedTuple):
     alpha: Any
     one_minus_beta_1: Any
     one_minus_beta_2: Any
     epsilon: Any
 
 
-def _scalars(
-    iterations: Any, rate: Any, hparams: Mapping[str, Any], dtype: str
-) -> _Scalars:
-    t = ops.cast(iterations + 1, dtype)
-    beta_1, beta_2 = hparams["beta_1"], hparams["beta_2"]
-    eta = opt.scalar(rate, dtype)
-    root = safe.sqrt(1 - safe.power(opt.scalar(beta_2, dtype), t))
-    return _Scalars(
-        alpha=eta * root / (1 - safe.power(opt.scalar(beta_1, dtype), t)),
-        one_minus_beta_1=opt.scalar(1 - beta_1, dtype),
-        one_minus_beta_2=opt.scalar(1 - beta_2, dtype),
-        epsilon=opt.scalar(hparams["epsilon"], dtype),
+def adam_scalars(numbers: Numbers, t: Any, dtype: str) -> AdamScalars:
+    """The scalars of Adam and AdamW at update t."""
+    beta_1, beta_2 = numbers["beta_1"], numbers["beta_2"]
+    eta = scalar(numbers["learning_rate"], dtype)
+    root = safe.sqrt(1 - safe.power(scalar(beta_2, dtype), t))
+    return AdamScalars(
+        alpha=eta * root / (1 - safe.power(scalar(beta_1, dtype), t)),
+        one_minus_beta_1=scalar(1 - beta_1, dtype),
+        one_minus_beta_2=scalar(1 - beta_2, dtype),
+        epsilon=scalar(numbers["epsilon"], dtype),
     )
 
 
-_NUMBERS = ("beta_1", "beta_2", "epsilon")
+def adam_step(
+    g: Any, w: Any, slot: Mapping[str, Any], n: AdamScalars
+) -> tuple[Any, dict[str, Any]]:
+    """The equation of `Adam`; AdamW's differs in its default weight decay only."""
+    m, v = slot["momentums"], slot["velocities"]
+    m = m + (g - m) * n.one_minus_beta_1
+    v = v + (ops.square(g) - v) * n.one_minus_beta_2
+    new = {"momentums": m, "velocities": v}
+    if "velocity_hats" in slot:
+        v = new["velocity_hats"] = safe.larger(slot["velocity_hats"], v)
+    return w - m * n.alpha / (safe.sqrt(v) + n.epsilon), new

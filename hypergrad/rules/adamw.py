@@ -1,17 +1,18 @@
 """AdamW."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hypergrad.rules import options as opt
-from hypergrad.rules import slots
-from hypergrad.rules._abstract import AbstractRule
-from hypergrad.rules.adam import adam_hyperparameters, adam_slots, adam_update
+from hypergrad.rules.adam import adam_scalars, adam_slots, adam_step
+from hypergrad.rules.options import common
+from hypergrad.rules.own_rule import OwnRule
+from hypergrad.rules.per_variable import Numbers
+from hypergrad.rules.slots import Slot
 
 
 @dataclass(frozen=True)
-class AdamW(AbstractRule):
+class AdamW(OwnRule):
     """``keras.optimizers.AdamW``: Adam with decoupled weight decay.
 
     ``θ ← θ − θ λ η``, then the update of `Adam` with a gradient that was taken before
@@ -21,15 +22,12 @@ class AdamW(AbstractRule):
     Attributes:
         hyperparameters: ``learning_rate``, ``beta_1``, ``beta_2``, ``epsilon``,
             ``weight_decay`` and a clipping threshold where one is set.
-        options: clipping, decay, constraints, schedule.
         amsgrad: bool.
 
     References: Loshchilov & Hutter 2019, Alg. 2, arXiv:1711.05101 (their schedule
     multiplier and learning rate are one number in Keras: the decay scales with it).
     """
 
-    hyperparameters: Mapping[str, float]
-    options: opt.Options
     amsgrad: bool
 
     @classmethod
@@ -37,25 +35,17 @@ class AdamW(AbstractRule):
         cls, optimizer: Any, variables: list, tuned: Collection[str] = ()
     ) -> "AdamW":
         return cls(
-            hyperparameters=adam_hyperparameters(optimizer),
-            options=opt.read_options(optimizer, variables),
+            *common(optimizer, variables, ("beta_1", "beta_2", "epsilon")),
             amsgrad=bool(optimizer.amsgrad),
         )
 
-    def init(self, weights: list) -> dict:
-        return slots.zeros(adam_slots(self.amsgrad), weights)
+    def slots(self) -> Sequence[Slot]:
+        return adam_slots(self.amsgrad)
 
-    def read(self, optimizer: Any) -> dict:
-        return slots.read(adam_slots(self.amsgrad), optimizer)
+    def scalars(self, numbers: Numbers, t: Any, dtype: str) -> Any:
+        return adam_scalars(numbers, t, dtype)
 
-    def write(self, optimizer: Any, state: Mapping[str, Any]) -> None:
-        slots.write(adam_slots(self.amsgrad), optimizer, state)
-
-    def update(
-        self,
-        grads: list,
-        state: Mapping[str, Any],
-        weights: list,
-        hparams: Mapping[str, Any],
-    ) -> tuple[list, dict]:
-        return adam_update(self.options, self.amsgrad, grads, state, weights, hparams)
+    def step(
+        self, i: int, g: Any, w: Any, slot: Mapping[str, Any], n: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        return adam_step(g, w, slot, n)

@@ -14,7 +14,9 @@ from hypergrad import backend
 from hypergrad.rules import keras_internals as internals
 from hypergrad.rules import options as opt
 from hypergrad.rules._abstract import AbstractRule
+from hypergrad.rules.per_variable import rank, scalar
 from hypergrad.rules.pure_twin import pure_twin
+from hypergrad.rules.schedules import PREFIX, evaluate
 from hypergrad.traced import Traced
 
 
@@ -28,12 +30,14 @@ class FromKeras(AbstractRule):
     tensors stand in the twin's attributes as `Traced` numbers.
 
     Exact to rounding, with two limits that the rules of this package do not have. The
-    derivative is that of Keras' arithmetic: NaN for some optimizers (Nadam, Lamb) as
-    soon as one gradient is exactly zero. And a Python branch on a tuned number must
-    have one answer over the whole range of the number, or `Traced` raises.
+    derivative is that of Keras' arithmetic: NaN for some optimizers (those with a root
+    of a second moment) as soon as one gradient is exactly zero. And a Python branch on
+    a tuned number must have one answer over the whole range of the number, or `Traced`
+    raises.
 
     ``use_ema``, ``gradient_accumulation_steps`` and clipping run without branches on
-    traced values, in ``pure_twin.py`` instead of Keras' code.
+    traced values, in ``pure_twin.py`` instead of Keras' code. A number is one for all
+    variables.
 
     Attributes:
         hyperparameters: every float attribute without a leading underscore,
@@ -119,6 +123,11 @@ class FromKeras(AbstractRule):
     ) -> tuple[list, dict]:
         count, slots = internals.iterations(self.optimizer), _slots(self.optimizer)
         own = internals.trainable_variables(self.optimizer)
+        if any(name.startswith(PREFIX) for name in hparams):
+            schedule = internals.rate_source(self.optimizer)
+            rate = evaluate(schedule, state["iterations"], hparams)
+            hparams = {k: v for k, v in hparams.items() if not k.startswith(PREFIX)}
+            hparams["learning_rate"] = rate
         twin = pure_twin(self.optimizer, self._attributes(hparams), slots)
         mapping = [
             *zip(own, weights, strict=True),
@@ -126,20 +135,35 @@ class FromKeras(AbstractRule):
             (count, state["iterations"]),
         ]
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            twin.apply(grads)
+            with backend.finite_roots():
+                twin.apply(grads)
         new_state = {
             "iterations": scope.get_current_value(count),
             "variables": [scope.get_current_value(v) for v in slots],
         }
         return [scope.get_current_value(v) for v in own], new_state
 
+    def final_weights(self, weights: list, state: Mapping[str, Any]) -> list:
+        if not self.optimizer.use_ema:
+            return weights
+        held = dict(zip(map(id, _slots(self.optimizer)), state["variables"]))
+        averages = internals.moving_averages(self.optimizer)
+        return [w if a is None else held[id(a)] for w, a in zip(weights, averages)]
+
     def _attributes(self, hparams: Mapping[str, Any]) -> dict[str, Any]:
         """What stands in the twin: tensors as `Traced`, numbers as they are."""
         attributes: dict[str, Any] = {}
         for name, value in hparams.items():
+            if rank(value) != 0:
+                raise ValueError(
+                    f"`{name}` has an entry for each variable, expected one number: "
+                    f"{type(self.optimizer).__name__} runs by its own code, which has "
+                    f"one for all. Received: shape {tuple(value.shape)}. Tune one "
+                    "number, or compile with an optimizer of keras.optimizers itself."
+                )
             if name == "learning_rate":
                 # Keras' is a variable, which no float32 rounding on the way touches.
-                attributes["_learning_rate"] = opt.scalar(value, keras.config.floatx())
+                attributes["_learning_rate"] = scalar(value, keras.config.floatx())
             elif isinstance(value, Traced):
                 attributes[name] = value
             elif isinstance(value, Real):

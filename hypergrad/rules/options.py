@@ -1,13 +1,13 @@
 """What every Keras optimizer does around its own update, as pure functions.
 
-In the order of ``optimizer.apply``: gradients are clipped, weights are decayed, the
-optimizer's own update follows, weights are constrained.
+In the order of ``optimizer.apply``: gradients are summed up, clipped, weights are
+decayed, the optimizer's own update follows, weights are averaged, then constrained.
 
 A ``loss_scale_factor`` has no place here: Keras multiplies the loss by it and divides
 the gradients by it. Rules take gradients of the loss itself, where it cancels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -17,7 +17,9 @@ from keras import ops
 
 from hypergrad.rules import safe
 from hypergrad.rules.constraints import constrain
-from hypergrad.rules.keras_internals import rate_source, uses_weight_decay
+from hypergrad.rules.keras_internals import decay_attribute, rate_source
+from hypergrad.rules.per_variable import Numbers, Once, scalar
+from hypergrad.rules.schedules import evaluate
 
 # In the order in which Keras asks for them; at most one can be set.
 _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
@@ -30,25 +32,34 @@ class Options:
     Attributes:
         clip: the attribute that clips: "clipnorm", "global_clipnorm", "clipvalue", or
             None.
-        decayed: for each variable, whether weight decay applies to it.
+        decay: for each variable, the number that decays it, or None.
         constraints: for each variable, its projection or None.
         schedule: function of the step count that gives the learning rate; None where
             the learning rate is a number.
+        accumulation: over how many steps gradients are averaged; 1 for each its own.
+        averages: whether a moving average of the weights is kept (``use_ema``).
+        overwriting: after how many updates weights become their average; None never.
     """
 
     clip: str | None
-    decayed: tuple[bool, ...]
+    decay: tuple[str | None, ...]
     constraints: tuple[Callable | None, ...]
     schedule: Callable | None
+    accumulation: int
+    averages: bool
+    overwriting: int | None
 
 
 def read_options(optimizer: Any, variables: list) -> Options:
     """The options of a Keras optimizer on these variables."""
     return Options(
         clip=clipping_attribute(optimizer),
-        decayed=tuple(uses_weight_decay(optimizer, v) for v in variables),
+        decay=tuple(decay_attribute(optimizer, v) for v in variables),
         constraints=tuple(v.constraint for v in variables),
         schedule=_schedule(optimizer),
+        accumulation=int(optimizer.gradient_accumulation_steps or 1),
+        averages=bool(optimizer.use_ema),
+        overwriting=optimizer.ema_overwrite_frequency or None,
     )
 
 
@@ -61,7 +72,21 @@ def shared_hyperparameters(optimizer: Any) -> dict[str, float]:
     clip = clipping_attribute(optimizer)
     if clip is not None:
         numbers[clip] = float(getattr(optimizer, clip))
+    if optimizer.use_ema:
+        numbers["ema_momentum"] = float(optimizer.ema_momentum)
     return numbers
+
+
+def common(
+    optimizer: Any, variables: list, names: Sequence[str]
+) -> tuple[dict[str, float], Options]:
+    """(hyperparameters, options) of a rule with these numbers of its own.
+
+    A number that is None is 0.0.
+    """
+    own = {name: float(getattr(optimizer, name) or 0.0) for name in names}
+    shared = shared_hyperparameters(optimizer)
+    return {**shared, **own}, read_options(optimizer, variables)
 
 
 def clipping_attribute(optimizer: Any) -> str | None:
@@ -82,13 +107,6 @@ def _schedule(optimizer: Any) -> Callable | None:
     return lambda iterations: rate()  # Keras calls a plain function without the step
 
 
-def scalar(value: Any, dtype: Any) -> Any:
-    """A hyperparameter (Python number, tensor, `Traced`) as a tensor of ``dtype``."""
-    return ops.convert_to_tensor(
-        float(value) if isinstance(value, Real) else value, dtype=dtype
-    )
-
-
 def learning_rate(options: Options, iterations: Any, hparams: Mapping[str, Any]) -> Any:
     """The learning rate of this step: the hyperparameter, else the schedule's value."""
     if "learning_rate" in hparams:
@@ -98,7 +116,7 @@ def learning_rate(options: Options, iterations: Any, hparams: Mapping[str, Any])
             "`hparams` has no 'learning_rate', expected every number of the rule. "
             f"Received: {sorted(hparams)}. Pass {{**rule.hyperparameters, **tuned}}."
         )
-    return options.schedule(iterations)
+    return evaluate(options.schedule, iterations, hparams)
 
 
 def cast_like(grad: Any, weight: Any) -> Any:
@@ -106,10 +124,10 @@ def cast_like(grad: Any, weight: Any) -> Any:
     return ops.cast(grad, weight.dtype)
 
 
-def clip_gradients(kind: str | None, grads: list, hparams: Mapping[str, Any]) -> list:
+def clip_gradients(kind: str | None, grads: list, numbers: Sequence[Numbers]) -> list:
     """Clips gradients as Keras' attribute of the name ``kind`` does, ``c`` its value.
 
-    None stays None, and counts in no norm.
+    None stays None, and counts in no norm. ``numbers``: those of each variable.
 
     =================  ================================================================
     "clipnorm"         ``g · c / max(‖g‖, c)``, each variable for itself
@@ -126,16 +144,16 @@ def clip_gradients(kind: str | None, grads: list, hparams: Mapping[str, Any]) ->
     """
     if kind is None:
         return grads
-    threshold = hparams[kind]
-    present = [g for g in grads if g is not None]
-    if kind == "clipnorm":
-        clipped = [_clip_by_norm(g, scalar(threshold, g.dtype)) for g in present]
-    elif kind == "global_clipnorm":
-        clipped = _clip_by_global_norm(present, threshold)
-    else:
-        clipped = [_clip_by_value(g, scalar(threshold, g.dtype)) for g in present]
-    remaining = iter(clipped)
-    return [None if g is None else next(remaining) for g in grads]
+    if kind == "global_clipnorm":
+        present = [g for g in grads if g is not None]
+        remaining = iter(_clip_by_global_norm(present, numbers[0][kind]))
+        return [None if g is None else next(remaining) for g in grads]
+    clip = _clip_by_norm if kind == "clipnorm" else _clip_by_value
+    threshold = Once(lambda numbers, dtype: scalar(numbers[kind], dtype))
+    return [
+        None if g is None else clip(g, threshold(n, g.dtype))
+        for g, n in zip(grads, numbers, strict=True)
+    ]
 
 
 def _clip_by_norm(grad: Any, threshold: Any) -> Any:
@@ -158,28 +176,68 @@ def _clip_by_value(grad: Any, threshold: Any) -> Any:
 
 
 def decay_weights(
-    options: Options,
-    grads: list,
-    weights: list,
-    rate: Any,
-    hparams: Mapping[str, Any],
+    options: Options, grads: list, weights: list, numbers: Sequence[Numbers]
 ) -> list:
     """``θ ← θ − θ·λ·η`` with λ the weight decay and η the learning rate.
 
     Decoupled from the gradient, for every Keras optimizer. Excluded variables, and
-    those without a gradient, are left alone.
+    those without a gradient, are left alone. ``numbers``: those of each variable.
 
     References: Loshchilov & Hutter 2019, Alg. 2, arXiv:1711.05101.
     """
-    decay = hparams["weight_decay"]
-    if isinstance(decay, Real) and decay == 0:
-        return weights
-    return [
-        w - w * scalar(decay, w.dtype) * scalar(rate, w.dtype)
-        if decayed and g is not None
-        else w
-        for g, w, decayed in zip(grads, weights, options.decayed, strict=True)
-    ]
+    factors = {
+        name: Once(
+            lambda numbers, dtype, name=name: (
+                scalar(numbers[name], dtype),
+                scalar(numbers["learning_rate"], dtype),
+            )
+        )
+        for name in {*options.decay} - {None}
+    }
+    new = list(weights)
+    for i, (name, n) in enumerate(zip(options.decay, numbers, strict=True)):
+        if grads[i] is None or name is None or _is_zero(n[name]):
+            continue
+        w = weights[i]
+        decay, rate = factors[name](n, keras.backend.standardize_dtype(w.dtype))
+        new[i] = w - w * decay * rate
+    return new
+
+
+def _is_zero(number: Any) -> bool:
+    return isinstance(number, Real) and number == 0
+
+
+def average_weights(
+    options: Options,
+    averages: list,
+    weights: list,
+    updates: Any,
+    numbers: Sequence[Numbers],
+) -> tuple[list, list]:
+    """The moving averages of the weights, and the weights, maybe overwritten by them.
+
+    ``a ← μ a + (1 − μ) θ`` with μ ``ema_momentum``, 0 for the first update; after
+    every ``ema_overwrite_frequency`` updates ``θ ← a``. ``updates``: the number of
+    updates before this step, which gradient accumulation makes smaller than steps.
+
+    References: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by
+    averaging"; Tarvainen & Valpola 2017, arXiv:1703.01780 (the exponential form).
+    """
+    later = ops.not_equal(updates, 0)
+    momentum = Once(
+        lambda numbers, dtype: (
+            ops.cast(later, dtype) * scalar(numbers["ema_momentum"], dtype)
+        )
+    )
+    new = []
+    for a, w, n in zip(averages, weights, numbers, strict=True):
+        mu = momentum(n, keras.backend.standardize_dtype(w.dtype))
+        new.append(mu * a + (1 - mu) * w)
+    if options.overwriting is not None:
+        due = ops.equal((updates + 1) % options.overwriting, 0)
+        weights = [ops.where(due, a, w) for a, w in zip(new, weights)]
+    return new, weights
 
 
 def constrain_weights(options: Options, grads: list, weights: list) -> list:

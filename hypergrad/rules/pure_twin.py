@@ -40,7 +40,8 @@ def pure_twin(optimizer: Any, attributes: Mapping[str, Any], slots: list) -> Any
 
 
 def _clip_gradients(twin: Any, grads: list) -> list:
-    return opt.clip_gradients(opt.clipping_attribute(twin), grads, vars(twin))
+    kind = opt.clipping_attribute(twin)
+    return opt.clip_gradients(kind, grads, [vars(twin)] * len(grads))
 
 
 def _apply_gradients(twin: Any, grads: list, variables: list) -> None:

@@ -1,18 +1,20 @@
 """RMSprop."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
-from hypergrad.rules import options as opt
-from hypergrad.rules import safe, slots
-from hypergrad.rules._abstract import AbstractRule
+from hypergrad.rules import safe
+from hypergrad.rules.options import common
+from hypergrad.rules.own_rule import OwnRule
+from hypergrad.rules.per_variable import Numbers, scalar
+from hypergrad.rules.slots import Slot
 
 
 @dataclass(frozen=True)
-class RMSprop(AbstractRule):
+class RMSprop(OwnRule):
     """``keras.optimizers.RMSprop``: steps divided by a moving root mean square.
 
     ``v ← ρ v + (1 − ρ) g²``; ``d = η g / √(v + ε)``, or with ``centered``
@@ -26,7 +28,6 @@ class RMSprop(AbstractRule):
     Attributes:
         hyperparameters: ``learning_rate``, ``rho``, ``momentum``, ``epsilon`` and the
             shared ones.
-        options: clipping, decay, constraints, schedule.
         centered: bool.
         has_momentum: whether there is a momentum slot; see `SGD`.
 
@@ -34,8 +35,6 @@ class RMSprop(AbstractRule):
     6e; Graves 2013, eqs. (38)-(41), arXiv:1308.0850 (centered, momentum).
     """
 
-    hyperparameters: Mapping[str, float]
-    options: opt.Options
     centered: bool
     has_momentum: bool
 
@@ -43,70 +42,51 @@ class RMSprop(AbstractRule):
     def from_optimizer(
         cls, optimizer: Any, variables: list, tuned: Collection[str] = ()
     ) -> "RMSprop":
-        own = {name: float(getattr(optimizer, name)) for name in _NUMBERS}
         return cls(
-            hyperparameters={**opt.shared_hyperparameters(optimizer), **own},
-            options=opt.read_options(optimizer, variables),
+            *common(optimizer, variables, ("rho", "momentum", "epsilon")),
             centered=bool(optimizer.centered),
-            has_momentum=own["momentum"] > 0 or "momentum" in tuned,
+            has_momentum=optimizer.momentum > 0 or "momentum" in tuned,
         )
 
-    def _slots(self) -> dict[str, str]:
-        names = {"velocities": "_velocities"}
+    def slots(self) -> Sequence[Slot]:
+        slots = [Slot("velocities", "_velocities")]
         if self.centered:
-            names["average_gradients"] = "_average_gradients"
+            slots += [Slot("average_gradients", "_average_gradients")]
         if self.has_momentum:
-            names["momentums"] = "_momentums"
-        return names
+            slots += [Slot("momentums", "_momentums")]
+        return slots
 
-    def init(self, weights: list) -> dict:
-        return slots.zeros(self._slots(), weights)
+    def scalars(self, numbers: Numbers, t: Any, dtype: str) -> Any:
+        return _Scalars(
+            eta=scalar(numbers["learning_rate"], dtype),
+            rho=scalar(numbers["rho"], dtype),
+            one_minus_rho=scalar(1 - numbers["rho"], dtype),
+            epsilon=scalar(numbers["epsilon"], dtype),
+            mu=scalar(numbers["momentum"], dtype),
+        )
 
-    def read(self, optimizer: Any) -> dict:
-        return slots.read(self._slots(), optimizer)
-
-    def write(self, optimizer: Any, state: Mapping[str, Any]) -> None:
-        slots.write(self._slots(), optimizer, state)
-
-    def update(
-        self,
-        grads: list,
-        state: Mapping[str, Any],
-        weights: list,
-        hparams: Mapping[str, Any],
-    ) -> tuple[list, dict]:
-        rate = opt.learning_rate(self.options, state["iterations"], hparams)
-        grads = opt.clip_gradients(self.options.clip, grads, hparams)
-        weights = opt.decay_weights(self.options, grads, weights, rate, hparams)
-        new = list(weights)
-        slot = {name: list(state[name]) for name in self._slots()}
-
-        for i, (g, w) in enumerate(zip(grads, weights)):
-            if g is None:
-                continue
-            g = opt.cast_like(g, w)
-            eta = opt.scalar(rate, w.dtype)
-            rho = opt.scalar(hparams["rho"], w.dtype)
-            one_minus_rho = opt.scalar(1 - hparams["rho"], w.dtype)
-            epsilon = opt.scalar(hparams["epsilon"], w.dtype)
-
-            v = rho * slot["velocities"][i] + one_minus_rho * ops.square(g)
-            slot["velocities"][i] = v
-            if self.centered:
-                a = rho * slot["average_gradients"][i] + one_minus_rho * g
-                slot["average_gradients"][i] = a
-                root = safe.sqrt(v - ops.square(a) + epsilon)
-            else:
-                root = safe.sqrt(v + epsilon)
-            step = eta * g / root
-            if self.has_momentum:
-                mu = opt.scalar(hparams["momentum"], w.dtype)
-                step = mu * slot["momentums"][i] + step
-                slot["momentums"][i] = step
-            new[i] = w - step
-
-        state = {**slot, "iterations": state["iterations"] + 1}
-        return opt.constrain_weights(self.options, grads, new), state
+    def step(
+        self, i: int, g: Any, w: Any, slot: Mapping[str, Any], n: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        new = dict(slot)
+        v = n.rho * slot["velocities"] + n.one_minus_rho * ops.square(g)
+        new["velocities"] = v
+        if self.centered:
+            a = n.rho * slot["average_gradients"] + n.one_minus_rho * g
+            new["average_gradients"] = a
+            root = safe.sqrt(v - ops.square(a) + n.epsilon)
+        else:
+            root = safe.sqrt(v + n.epsilon)
+        step = n.eta * g / root
+        if self.has_momentum:
+            step = n.mu * slot["momentums"] + step
+            new["momentums"] = step
+        return w - step, new
 
 
-_NUMBERS = ("rho", "momentum", "epsilon")
+class _Scalars(NamedTuple):
+    eta: Any
+    rho: Any
+    one_minus_rho: Any
+    epsilon: Any
+    mu: Any

@@ -54,6 +54,17 @@ def power(base: Any, exponent: Any) -> Any:
     return ops.where(zero, at_zero, ops.power(ops.where(zero, 1.0, base), exponent))
 
 
+def real_power(base: Any, exponent: Any) -> Any:
+    """``baseᵖ`` for ``base ≥ 0`` and any ``p``; all derivatives at ``base = 0`` are 0.
+
+    For ``0 < p < 1`` that in ``base`` is infinite there. An accumulated ``Σ g²`` that
+    is 0 changes by ``2 g dg = 0``, so that any finite value is right.
+    """
+    zero = ops.equal(base, 0)
+    at_zero = ops.stop_gradient(ops.power(ops.zeros_like(base), exponent))
+    return ops.where(zero, at_zero, ops.power(ops.where(zero, 1.0, base), exponent))
+
+
 def divide(numerator: Any, denominator: Any) -> Any:
     """``numerator / denominator``; both derivatives are 0 where the latter is 0.
 
@@ -67,6 +78,17 @@ def divide(numerator: Any, denominator: Any) -> Any:
     )
 
 
+def tiny_quotient(numerator: Any, denominator: Any) -> Any:
+    """``numerator / denominator`` of comparable positive numbers, however small.
+
+    The derivative has the square of the denominator, which float32 rounds to 0 below
+    1e-23. Both are scaled by a power of two first, which changes no bit of the value.
+    """
+    scale = ops.where(ops.less(denominator, 2.0**-60), 2.0**60, 1.0)
+    scale = ops.cast(scale, denominator.dtype)
+    return (numerator * scale) / (denominator * scale)
+
+
 def larger(x: Any, y: Any) -> Any:
     """``max(x, y)`` with the derivative of the branch in force; at a tie that of ``y``.
 
@@ -74,6 +96,19 @@ def larger(x: Any, y: Any) -> Any:
     argument on TensorFlow. NaN in ``y`` is kept, NaN in ``x`` is not.
     """
     return ops.where(ops.greater(x, y), x, y)
+
+
+def smaller(x: Any, y: Any) -> Any:
+    """``min(x, y)`` with the derivative of the branch in force; at a tie that of ``y``.
+
+    NaN in ``y`` is kept, NaN in ``x`` is not.
+    """
+    return ops.where(ops.less(x, y), x, y)
+
+
+def absolute(x: Any) -> Any:
+    """``|x|``; the derivative at 0 is 0 (that of ``ops.abs`` is 1 on JAX)."""
+    return x * ops.stop_gradient(ops.sign(x))
 
 
 def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

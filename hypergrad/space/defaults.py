@@ -14,11 +14,11 @@ class Range(NamedTuple):
 
     ``hard_low`` and ``hard_high`` are the ends of what the attribute can mean at all,
     which no widening passes; a current value may sit on the lower one. On a log scale
-    the hard lower end is 0.
+    the hard lower end is 0. ``min_value`` and ``max_value`` None: no bound at all.
     """
 
-    min_value: float
-    max_value: float
+    min_value: float | None
+    max_value: float | None
     sampling: Literal["linear", "log", "reverse_log"]
     hard_low: float = -math.inf
     hard_high: float = math.inf
@@ -30,6 +30,7 @@ _LONG_MEMORY = Range(0.0, 0.99999, "reverse_log", 0.0, 1.0)
 _PENALTY = Range(1e-8, 1e-1, "log", 0.0)
 _THRESHOLD = Range(1e-3, 1e2, "log", 0.0)
 _WEIGHT = Range(1e-2, 1e2, "log", 0.0)
+_UNBOUNDED = Range(None, None, "linear")
 
 DEFAULT_RANGES: dict[str, Range] = {
     # Optimizers and their schedules.
@@ -60,13 +61,21 @@ DEFAULT_RANGES: dict[str, Range] = {
     "alpha": Range(0.0, 1.0, "linear", 0.0),
     "scale": Range(1e-4, 1e2, "log", 0.0),
     "offset": Range(-1.0, 1.0, "linear"),
-    # Losses and data.
+    "mean": _UNBOUNDED,
+    "variance": Range(1e-8, 1e4, "log", 0.0),
+    # Losses.
     "label_smoothing": Range(0.0, 0.5, "linear", 0.0, 1.0),
     "delta": Range(1e-2, 1e2, "log", 0.0),
     "gamma": Range(0.0, 5.0, "linear", 0.0),
     "loss_weights": _WEIGHT,
-    "class_weight": _WEIGHT,
-    "sample_weight": Range(0.0, 1.0, "linear", 0.0),
+    # Data. A weight of 0 leaves an example out; 2 counts it twice.
+    "data.sample_weight": Range(0.0, 2.0, "linear", 0.0),
+    "data.class_weight": _WEIGHT,
+    "data.x": _UNBOUNDED,
+    "data.y": _UNBOUNDED,
+    # Variables: what they start from, and a factor on it.
+    "initial.*": _UNBOUNDED,
+    "scale.*": Range(1e-2, 1e2, "log", 0.0),
 }
 
 ABSENT_IS_ZERO = ("weight_decay", "l1", "l2")
@@ -129,9 +138,10 @@ def default_float(
         )
     free = current[current > row.hard_low]
     low, high = row.min_value, row.max_value
-    if free.size:
-        low = _widened_low(row, float(np.min(free)))
-        high = _widened_high(row, float(np.max(free)))
+    if low is not None and high is not None and free.size:
+        reach = high - low
+        low = _widened_low(row, low, reach, float(np.min(free)))
+        high = _widened_high(row, high, reach, float(np.max(free)))
     return Float(
         low,
         high,
@@ -141,21 +151,21 @@ def default_float(
     )
 
 
-def _widened_low(row: Range, smallest: float) -> float:
-    if smallest > row.min_value:
-        return row.min_value
+def _widened_low(row: Range, low: float, reach: float, smallest: float) -> float:
+    if smallest > low:
+        return low
     if row.sampling == "log":
         return smallest / 10.0
-    reach = smallest - max(abs(smallest), row.max_value - row.min_value)
-    return max(reach, (smallest + row.hard_low) / 2.0)
+    lower = smallest - max(abs(smallest), reach)
+    return max(lower, (smallest + row.hard_low) / 2.0)
 
 
-def _widened_high(row: Range, largest: float) -> float:
-    if largest < row.max_value:
-        return row.max_value
+def _widened_high(row: Range, high: float, reach: float, largest: float) -> float:
+    if largest < high:
+        return high
     if row.sampling == "log":
         return largest * 10.0
     if row.sampling == "reverse_log":
         return 1.0 - (1.0 - largest) / 10.0
-    reach = largest + max(abs(largest), row.max_value - row.min_value)
-    return min(reach, (largest + row.hard_high) / 2.0)
+    higher = largest + max(abs(largest), reach)
+    return min(higher, (largest + row.hard_high) / 2.0)

@@ -158,8 +158,11 @@ class Float:
 
         Returns:
             float64 array; exactly 0 where ``v`` is on a bound, even where dE/dv is
-            infinite there. NaN in ``grad_user`` stays NaN.
+            infinite there. NaN in ``grad_user`` stays NaN. Without bounds it is
+            ``grad_user`` itself.
         """
+        if isinstance(self._transform, transforms.Unbounded):
+            return np.asarray(grad_user)
         v = np.asarray(v, np.float64)
         grad_user = np.asarray(grad_user, np.float64)
         slope = np.asarray(self._transform.slope(v))
@@ -199,13 +202,19 @@ class Float:
         return dataclasses.replace(self, default=value)
 
     def start(self) -> np.ndarray:
-        """The default as a float64 array of ``shape``.
+        """The default as a float64 array of ``shape``, which is not to be written to.
 
         Without one, the value at u = 0: the middle of the range on its scale.
         """
         if self.default is None:
             return self.to_user(np.zeros(self.shape))
-        return self._checked("Float(default=...)", self.default, zero_fits=True)
+        # Checked once: it may be as large as the training data.
+        known = vars(self).get("_start")
+        if known is None:
+            known = self._checked("Float(default=...)", self.default, zero_fits=True)
+            known.setflags(write=False)
+            object.__setattr__(self, "_start", known)
+        return known
 
     def on_bound(self, value: Any) -> np.ndarray:
         """Where ``value`` sits on a bound or on the exact 0 of a log range (booleans).

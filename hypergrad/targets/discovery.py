@@ -1,17 +1,24 @@
 """All numbers of a compiled model, each once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import keras
 
+from hypergrad.targets.in_data import data_targets
 from hypergrad.targets.in_layers import layer_targets
 from hypergrad.targets.in_loss import loss_targets
 from hypergrad.targets.in_optimizer import optimizer_targets
+from hypergrad.targets.in_variables import variable_targets
 from hypergrad.targets.target import Target
 
 
-def discover(model: keras.Model) -> list[Target]:
+def discover(
+    model: keras.Model,
+    train: Mapping[str, Any] | None = None,
+    class_weight: Mapping[int, float] | None = None,
+) -> list[Target]:
     """Every number inside a compiled model, and why it can be tuned or not.
 
     A place that is reached on several ways (a regularizer or a layer used twice) is
@@ -19,9 +26,11 @@ def discover(model: keras.Model) -> list[Target]:
 
     Args:
         model: compiled; where its layers are built, idle regularizers are recognised.
+        train: dict of training arrays, which are targets as well; or None.
+        class_weight: as given to ``fit``.
 
     Returns:
-        list of `Target`: optimizer, loss, then layers in order.
+        list of `Target`: optimizer, loss, layers in order, variables, data.
 
     Raises:
         ValueError: the model is not compiled.
@@ -37,6 +46,8 @@ def discover(model: keras.Model) -> list[Target]:
             *optimizer_targets(model.optimizer),
             *loss_targets(model),
             *layer_targets(model),
+            *variable_targets(model),
+            *(() if train is None else data_targets(model, train, class_weight)),
         ]
     )
 

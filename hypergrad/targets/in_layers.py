@@ -35,14 +35,14 @@ def layer_targets(model: keras.Model) -> Iterator[Target]:
     """Every number of a model's layers, in layer order, with its canonical path."""
     if not verdicts.is_from_keras(type(model)):
         yield from _own_targets("model", model, "model")
-    for path, layer, internal in _walk(model):
+    for path, layer, internal in walk(model):
         for target in _own_targets(path, layer, "layer"):
             if internal and target.reason is not None:
                 target = replace(target, listed=False)
             yield target
 
 
-def _walk(
+def walk(
     parent: Any, prefix: str = "", internal: bool = False
 ) -> Iterator[tuple[str, Any, bool]]:
     """(path, layer, whether it is a part that Keras made) of all layers below."""
@@ -53,7 +53,7 @@ def _walk(
     for name, child in zip(canonical_names(children), children):
         path = prefix + quote(name, first=not prefix)
         yield path, child, internal
-        yield from _walk(child, path + "/", internal or _makes_its_parts(child))
+        yield from walk(child, path + "/", internal or _makes_its_parts(child))
 
 
 def _makes_its_parts(layer: Any) -> bool:

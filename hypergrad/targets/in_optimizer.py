@@ -6,9 +6,11 @@ from typing import Any
 
 import keras
 
+from hypergrad.rules import Optax, refusals
+from hypergrad.rules.schedules import is_from_keras, schedule_numbers
 from hypergrad.targets import verdicts
 from hypergrad.targets.names import quote
-from hypergrad.targets.target import Target
+from hypergrad.targets.target import Form, Target
 from hypergrad.targets.values import is_choice, is_integer, real_value
 
 _BOOKKEEPING = frozenset({"name", "built"})
@@ -17,25 +19,37 @@ _REAL = re.compile(
     r"(adam_)?(momentum|rho|beta(_\d|_\d_decay)?|epsilon(_\d)?|weight_decay|lr_ratio)"
     r"|clipnorm|clipvalue|global_clipnorm|l[12]_.*strength|rms_rate"
 )
-_NO_EMA = "has no effect: the optimizer was compiled with `use_ema=False`."
-_REFUSED = {
-    "ema_momentum": "the average of the weights is not differentiated yet.",
-    "initial_accumulator_value": (
-        f"acts before the first step, and is not differentiated yet. {verdicts.TUNER}."
-    ),
-    "loss_scale_factor": "has no effect on training: the gradient is scaled back.",
-}
 
 
 def optimizer_targets(optimizer: Any) -> Iterator[Target]:
     """Every number of an optimizer, the learning rate first."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
+    if isinstance(optimizer, Optax):
+        yield from _injected(optimizer)
+        return
     yield from _learning_rate(optimizer)
     for attribute, held in vars(optimizer).items():
         if attribute.startswith("_") or attribute in _BOOKKEEPING:
             continue
         yield from _target(optimizer, attribute, held)
+
+
+def _injected(optimizer: Optax) -> Iterator[Target]:
+    numbers = optimizer.numbers
+    for name in sorted(numbers, key=lambda name: name != "learning_rate"):
+        path = f"optimizer.{quote(name)}"
+        yield Target(path, "optimizer", optimizer, name, numbers[name], form="rule")
+    if "learning_rate" not in numbers:
+        yield Target(
+            "optimizer.learning_rate",
+            "structure",
+            optimizer,
+            "learning_rate",
+            None,
+            "it is fixed inside the optax transformation. Make the transformation with "
+            "`optax.inject_hyperparams(…)(learning_rate=…)`.",
+        )
 
 
 def _learning_rate(optimizer: Any) -> Iterator[Target]:
@@ -52,19 +66,32 @@ def _learning_rate(optimizer: Any) -> Iterator[Target]:
         optimizer,
         "learning_rate",
         kind,
-        f"it is a schedule ({kind}), which is followed as compiled. Compile the "
-        "optimizer with a number, `learning_rate=1e-3`, to tune one constant rate.",
+        f"it is a schedule ({kind}): tune its numbers, {path}.<name>, or compile the "
+        "optimizer with a number, `learning_rate=1e-3`, to tune one rate or an "
+        "hg.Schedule of it.",
     )
-    for attribute, value in vars(held).items():
-        if not attribute.startswith("_") and real_value(value) is not None:
-            yield Target(
-                f"{path}.{quote(attribute)}",
-                "optimizer",
-                held,
-                attribute,
-                real_value(value),
-                f"numbers of a schedule are not differentiated yet. {verdicts.TUNER}.",
-            )
+    # A user's class may ask questions of its numbers, Keras' own do not.
+    form: Form = "rule" if is_from_keras(held) else "traced"
+    for name, value in schedule_numbers(held).items():
+        attribute = name if name in vars(held) else "_" + name
+        reason = _jumps(held, name)
+        yield Target(
+            f"{path}.{quote(name)}", "optimizer", held, attribute, value, reason, form
+        )
+
+
+def _jumps(schedule: Any, name: str) -> str | None:
+    """Why a number of a schedule has no sound derivative; None where it has one."""
+    stepped = getattr(schedule, "staircase", False) or getattr(schedule, "cycle", False)
+    restarts = isinstance(schedule, keras.optimizers.schedules.CosineDecayRestarts)
+    if (name == "decay_steps" and stepped and is_from_keras(schedule)) or (
+        restarts and name in ("first_decay_steps", "t_mul")
+    ):
+        return (
+            "the learning rate jumps at steps that it moves, without a derivative "
+            f"there. {verdicts.TUNER}."
+        )
+    return None
 
 
 def _target(optimizer: Any, attribute: str, held: Any) -> Iterator[Target]:
@@ -75,9 +102,7 @@ def _target(optimizer: Any, attribute: str, held: Any) -> Iterator[Target]:
     if attribute == "weight_decay" and held is None:
         value = 0.0
     if value is not None:
-        reason = _REFUSED.get(attribute)
-        if attribute == "ema_momentum" and not optimizer.use_ema:
-            reason = _NO_EMA
+        reason = refusals(optimizer).get(attribute)
         yield Target(
             path,
             "optimizer",

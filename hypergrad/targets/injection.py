@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
+from hypergrad.targets.loss_weights import with_weights
 from hypergrad.targets.target import Target
 from hypergrad.targets.twins import twin_of
 from hypergrad.traced import Traced
@@ -39,6 +40,11 @@ def inject(assignments: Iterable[Assignment]) -> Iterator[None]:
             place = place_of(target.owner)
             if target.form == "traced":
                 value = Traced(value, low, high, target.path)
+            if target.form == "weight":
+                losses = place["_flat_losses"]
+                value = with_weights(losses, target.attribute, value)
+                _write(place, "_flat_losses", value, undo)
+                continue
             if target.form == "twin":
                 twin = twin_of(target.owner)
                 assert twin is not None  # `discover` gave the form
@@ -71,7 +77,13 @@ def _check(target: Target) -> None:
             f"`{target.path}` cannot be written to, expected a differentiable target. "
             f"Received: {target.value!r}, which is refused: {target.reason}"
         )
-    if target.form == "rule":
+    if not target.injected and target.kind != "optimizer":
+        raise ValueError(
+            f"`{target.path}` is not written into an object of the model, expected a "
+            f"number that a layer or a loss holds. Received: the kind {target.kind!r}. "
+            "Hand it to the step as data, or as the value of a variable."
+        )
+    if target.kind == "optimizer":
         raise ValueError(
             f"`{target.path}` is not written into the optimizer, expected a number of "
             "the model or its loss. Received: a number of the optimizer. Pass it to "

@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from hypergrad.targets.names import has_wildcard, matches
 from hypergrad.targets.target import Target
@@ -59,7 +62,9 @@ def _unknown(targets: Sequence[Target], pattern: str) -> str:
 def _not_differentiable(
     pattern: str, found: Sequence[Target], refused: Sequence[Target]
 ) -> str:
-    reasons = "; ".join(f"`{t.path}` = {t.value!r}: {t.reason}" for t in refused[:3])
+    reasons = "; ".join(
+        f"`{t.path}` = {_short(t.value)}: {t.reason}" for t in refused[:3]
+    )
     more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
     rest = [t.path for t in found if t.reason is None]
     others = f" Differentiable matches: {', '.join(rest)}." if rest else ""
@@ -67,3 +72,8 @@ def _not_differentiable(
         f"The path {pattern!r} cannot be tuned by gradient, expected differentiable "
         f"numbers only. Received: {reasons}{more}{others}"
     )
+
+
+def _short(value: Any) -> str:
+    shape = np.shape(value)
+    return f"an array of {shape}" if shape and np.size(value) > 4 else repr(value)

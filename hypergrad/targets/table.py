@@ -19,9 +19,23 @@ class TunablesRow(NamedTuple):
     reason: str
 
 
+UNLISTED = (
+    "Not listed, one for each variable: initial.<layer>.<variable> (the weights that "
+    "training starts from),",
+    "scale.<layer>.<variable> (a factor on them). Of the data that `fit` is given: "
+    "data.sample_weight,",
+    "data.class_weight, data.x, data.y.",
+)
+"""Lines below the table."""
+
+
 @dataclass(frozen=True)
 class Tunables:
-    """The numbers of a model; ``print`` it for a table, or read ``rows``."""
+    """The numbers of a model; ``print`` it for a table, or read ``rows``.
+
+    Paths of the training data and of initial weights are not rows; lines below the
+    table say how they are called.
+    """
 
     rows: tuple[TunablesRow, ...]
 
@@ -30,10 +44,11 @@ class Tunables:
         lines = [header, *(_cells(row) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(header) - 1)]
         lines.insert(1, tuple("-" * width for width in (*widths, len(header[-1]))))
-        return "\n".join(
+        table = [
             "  ".join([*(c.ljust(w) for c, w in zip(line, widths)), line[-1]]).rstrip()
             for line in lines
-        )
+        ]
+        return "\n".join([*table, "", *UNLISTED])
 
     __repr__ = __str__
 
@@ -58,7 +73,11 @@ def tunables(model: keras.Model) -> Tunables:
         'optimizer.learning_rate'
     """
     targets = sorted(
-        (target for target in discover(model) if target.listed),
+        (
+            target
+            for target in discover(model)
+            if target.listed and target.kind not in ("initial", "scale")
+        ),
         key=lambda target: target.reason is not None,
     )
     return Tunables(

@@ -7,12 +7,26 @@ from typing import Any, Literal
 #   tensor: as it is.  traced: as a `Traced`, which answers Python comparisons.
 #   twin: as a tensor, with the layer's `call` replaced by one that accepts it.
 #   unknown: a user's own class, to be settled by `settle`; written as a tensor before.
-#   rule: not injected, the rule takes it as a hyperparameter.
-Form = Literal["tensor", "traced", "twin", "unknown", "rule"]
+#   weight: as the weight of one compiled loss, or of all of them.
+#   rule: not injected, the rule takes it as a hyperparameter (as a `Traced` where the
+#   form of an optimizer's number is "traced").
+Form = Literal["tensor", "traced", "twin", "unknown", "weight", "rule"]
 
-# Numbers of "loss" targets are tuned in the training loss only.
+# Numbers of "loss" and "data" targets are tuned in the training loss only. A
+# "variable" is a non-trainable one that stays as it is in training; "initial" and
+# "scale" are read once, before the first step.
 Kind = Literal[
-    "optimizer", "loss", "layer", "regularizer", "constraint", "model", "structure"
+    "optimizer",
+    "loss",
+    "layer",
+    "regularizer",
+    "constraint",
+    "model",
+    "structure",
+    "data",
+    "variable",
+    "initial",
+    "scale",
 ]
 
 
@@ -44,6 +58,32 @@ class Target:
     aliases: tuple[str, ...] = ()
     listed: bool = True
     idle: bool = False
+
+    @property
+    def rule_name(self) -> str:
+        """What the rule calls a number of the optimizer: ``learning_rate.alpha``."""
+        return self.path.removeprefix("optimizer.")
+
+    @property
+    def range_name(self) -> str:
+        """Its row among the default ranges."""
+        if self.kind in ("initial", "scale"):
+            return f"{self.kind}.*"
+        if self.kind == "data":
+            return ".".join(self.path.split(".")[:2])
+        if self.path.startswith("loss_weights"):
+            return "loss_weights"
+        return self.path.rpartition(".")[2]
+
+    @property
+    def per_example(self) -> bool:
+        """Whether a step sees the rows of its batch only."""
+        return self.kind == "data" and self.range_name != "data.class_weight"
+
+    @property
+    def injected(self) -> bool:
+        """Whether `inject` writes it into an object of the model."""
+        return self.kind not in ("optimizer", "data", "variable", "initial", "scale")
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -48,11 +48,25 @@ def relu(self: Any, inputs: Any) -> Any:
     return outputs - ops.cast(self.negative_slope, dtype) * ops.relu(threshold - inputs)
 
 
+def normalization(self: Any, inputs: Any) -> Any:
+    # √0 of a constant feature has no derivative, though Keras then divides by epsilon.
+    epsilon = keras.config.epsilon()
+    inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
+    mean, variance = (ops.cast(t, inputs.dtype) for t in (self.mean, self.variance))
+    inside = variance > epsilon**2
+    deviation = ops.sqrt(ops.where(inside, variance, ops.ones_like(variance)))
+    deviation = ops.where(inside, deviation, epsilon * ops.ones_like(variance))
+    if self.invert:
+        return mean + inputs * deviation
+    return (inputs - mean) / deviation
+
+
 TWINS: dict[Any, Callable[..., Any]] = {
     keras.layers.GaussianDropout: gaussian_dropout,
     keras.layers.LeakyReLU: leaky_relu,
     keras.layers.ELU: elu,
     keras.layers.ReLU: relu,
+    keras.layers.Normalization: normalization,
 }
 
 

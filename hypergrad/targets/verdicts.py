@@ -1,13 +1,15 @@
 """Which numbers of Keras' own classes carry a derivative, and how they are written.
 
-One line a number, each verified on both backends by ``tests/test_targets.py``. What is
-not in the table is refused for Keras' own classes, and tried for a user's.
+One line a number. ``tests/test_targets.py`` and ``tests/test_verdicts.py`` compare each
+line with central differences on both backends, and fail where a class of Keras has a
+number that is not decided here. What is not in the table is refused for Keras' own
+classes, and tried for a user's.
 """
 
 import re
 from typing import Any, NamedTuple
 
-from keras import layers, regularizers
+from keras import layers, losses, regularizers
 
 from hypergrad.targets.target import Form
 from hypergrad.targets.twins import twin_of
@@ -28,6 +30,15 @@ NO_SEED = (
     "the layer was built with 0 and has no seed generator. Rebuild the model with a "
     "value above 0."
 )
+PREPROCESSING = (
+    "it belongs to preprocessing, whose code in Keras is not differentiable on every "
+    "backend. Compute the features before training."
+)
+NO_SECOND = (
+    "the loss has no finite second derivative in Keras (a logarithm of a sum with "
+    "-inf), so that no hypergradient through it is finite. Use another loss."
+)
+RENORM = "its layer stops gradients inside. Build it with `renorm=False`."
 UNVERIFIED = "not in the table of numbers verified to be differentiable."
 FROZEN_STATISTICS = "the layer is frozen, and its moving averages do not move."
 
@@ -65,11 +76,16 @@ TABLE: dict[tuple[type, str], Verdict] = {
     (layers.ReLU, "max_value"): _TWIN,
     (layers.ReLU, "threshold"): _refused(JUMP),
     (layers.Masking, "mask_value"): _refused(JUMP),
+    (layers.Discretization, "bin_boundaries"): _refused(JUMP),
+    (layers.Discretization, "epsilon"): _refused(JUMP),
     (layers.BatchNormalization, "momentum"): _TENSOR,
     (layers.BatchNormalization, "epsilon"): _TENSOR,
+    (layers.BatchNormalization, "renorm_momentum"): _refused(RENORM, True),
     (layers.LayerNormalization, "epsilon"): _TENSOR,
     (layers.GroupNormalization, "epsilon"): _TENSOR,
     (layers.RMSNormalization, "epsilon"): _TENSOR,
+    (layers.Normalization, "mean"): _TENSOR,
+    (layers.Normalization, "variance"): _TWIN,  # no derivative where it is 0
     (layers.Rescaling, "scale"): _TENSOR,
     (layers.Rescaling, "offset"): _TENSOR,
     (layers.Dropout, "rate"): _refused(RANDOM_THRESHOLD),
@@ -77,9 +93,40 @@ TABLE: dict[tuple[type, str], Verdict] = {
     (layers.SpatialDropout2D, "rate"): _refused(RANDOM_THRESHOLD),
     (layers.SpatialDropout3D, "rate"): _refused(RANDOM_THRESHOLD),
     (layers.AlphaDropout, "rate"): _refused(RANDOM_THRESHOLD),
+    (layers.Attention, "dropout"): _refused(RANDOM_THRESHOLD),
+    (layers.AdditiveAttention, "dropout"): _refused(RANDOM_THRESHOLD),
+    (layers.MultiHeadAttention, "dropout"): _refused(RANDOM_THRESHOLD),
+    (layers.GroupQueryAttention, "dropout"): _refused(RANDOM_THRESHOLD),
+    **{
+        (layer, attribute): _refused(RANDOM_THRESHOLD)
+        for layer in (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
+        for attribute in ("dropout", "recurrent_dropout")
+    },
+    # Each fails on a backend, or in one precision.
+    (layers.Resizing, "fill_value"): _refused(PREPROCESSING),
+    **{
+        (layers.MelSpectrogram, attribute): _refused(PREPROCESSING)
+        for attribute in ("min_freq", "max_freq", "top_db", "mag_exp", "min_power")
+    },
+    (layers.MelSpectrogram, "ref_power"): _refused(PREPROCESSING),
     # The numbers reached training when the constructor copied them elsewhere.
     (layers.ActivityRegularization, "l1"): _COPIED["l1"],
     (layers.ActivityRegularization, "l2"): _COPIED["l2"],
+    # Losses hold their numbers in a dict. `if label_smoothing:` needs one that answers.
+    (losses.BinaryCrossentropy, "label_smoothing"): _TRACED,
+    (losses.BinaryFocalCrossentropy, "label_smoothing"): _TRACED,
+    (losses.BinaryFocalCrossentropy, "alpha"): _TRACED,
+    (losses.BinaryFocalCrossentropy, "gamma"): _TRACED,
+    (losses.CategoricalCrossentropy, "label_smoothing"): _TRACED,
+    (losses.CategoricalFocalCrossentropy, "label_smoothing"): _TRACED,
+    (losses.CategoricalFocalCrossentropy, "alpha"): _TRACED,
+    (losses.CategoricalFocalCrossentropy, "gamma"): _TRACED,
+    (losses.CategoricalGeneralizedCrossEntropy, "q"): _TRACED,
+    (losses.Circle, "gamma"): _refused(NO_SECOND),
+    (losses.Circle, "margin"): _refused(NO_SECOND),
+    (losses.Huber, "delta"): _TRACED,
+    (losses.Tversky, "alpha"): _TRACED,
+    (losses.Tversky, "beta"): _TRACED,
 }
 
 _THRESHOLD_NAMES = re.compile(r".*(drop_?out|drop_path|drop_prob|drop_rate|survival).*")

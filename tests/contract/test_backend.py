@@ -42,6 +42,8 @@ def test_every_name_is_there_with_the_signature_of_the_other_backend():
         "fori_loop": ["n", "body", "carry"],
         "scan": ["f", "carry", "xs"],
         "buffer": ["capacity", "like", "room"],
+        "buffer_can_leave": ["xla"],
+        "run_cost": ["name"],
         "buffer_write": ["buf", "i", "value"],
         "buffer_read": ["buf", "i", "like"],
         "buffer_stack": ["buf", "like"],
@@ -254,6 +256,18 @@ def test_a_buffer_crosses_from_one_program_to_another():
         assert numpy(found) == pytest.approx(factor * 6 * X)
         room = backend.room_of(buf)
     assert fill_it.traces == total_it.traces == 1
+
+
+def test_a_buffer_leaves_a_program_where_the_backend_says_so():
+    if backend.name == "jax":
+        assert backend.buffer_can_leave(True)
+    else:
+        assert not backend.buffer_can_leave(True)
+    assert backend.buffer_can_leave(False)
+
+
+def test_the_cost_of_a_method_is_more_than_a_run():
+    assert 3.0 <= backend.run_cost("Reverse") <= 5.5
 
 
 # Leaves

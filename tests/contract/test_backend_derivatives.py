@@ -203,3 +203,22 @@ def test_hessian_vector_products_through_normalisations(layer, shape):
         found = numpy(product(x))[index]
         assert abs(found - along.value) <= 1e-6 * abs(along.value) + 3 * along.error
     assert np.max(np.abs(numpy(forward(x)) - numpy(reverse(x)))) <= 1e-12
+
+
+def test_roots_have_a_finite_derivative_at_zero_while_asked_for():
+    x = np.array([0.0, 4.0, 2.0])
+
+    def total(x):
+        with backend.finite_roots():
+            return ops.sum(ops.sqrt(x))
+
+    def slope(x):
+        return ops.sum(ops.square(backend.grad(total)(x)))
+
+    first = numpy(backend.jit(backend.grad(total))(leaf(x)))
+    assert first == pytest.approx([0.5, 0.25, 0.5 / np.sqrt(2.0)])
+    second = numpy(backend.jit(backend.grad(slope))(leaf(x)))
+    assert np.isfinite(second).all()
+    with backend.finite_roots():
+        np.testing.assert_array_equal(numpy(ops.sqrt(leaf(x))), np.sqrt(x))
+    assert numpy(backend.grad(lambda x: ops.sum(ops.sqrt(x)))(leaf(x)))[0] == np.inf

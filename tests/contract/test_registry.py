@@ -51,7 +51,9 @@ def test_every_method_states_its_cost_and_its_conditions(method):
 
 
 def test_every_rule_is_registered():
-    assert {r.rule for r in RULES.values()} == concrete(rules, rules.AbstractRule)
+    found = concrete(rules, rules.AbstractRule)
+    # What it runs is a user's, and exists on one backend: see test_optax.py.
+    assert {r.rule for r in RULES.values()} == found - {rules.FromOptax}
     tested = {r.optimizer: r.rule for r in RULES.values()}
     for optimizer, rule in rules.REGISTRY.items():
         assert tested[optimizer] is rule
@@ -70,7 +72,8 @@ def test_a_registered_rule_is_what_the_optimizer_gets(name):
         assert {*declared.numbers, *numbers} <= set(rule.hyperparameters)
         if declared.rule is not rules.FromKeras:
             # Every number of the rule is tuned somewhere in the product.
-            all_tuned = {*declared.numbers, "weight_decay", "momentum"}
+            of_variants = [k for a in declared.variants.values() for k in a]
+            all_tuned = {*declared.numbers, *of_variants, "weight_decay"}
             assert set(rule.hyperparameters) <= all_tuned
 
 

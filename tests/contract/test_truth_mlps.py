@@ -10,13 +10,13 @@ CELLS = product("tanh", "relu-dead")
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_finite_differences(cell):
-    check_against_differences(*made(cell))
+def test_finite_differences(cell, record_property):
+    record_property("relative_error", check_against_differences(*made(cell)))
 
 
 HAND_WRITTEN = [cell for cell in CELLS if cell.is_hand_written]
 
 
 @pytest.mark.parametrize("cell", HAND_WRITTEN, ids=lambda c: f"{c}-hand-written")
-def test_hand_written(cell):
-    check_against_hand_written(cell)
+def test_hand_written(cell, record_property):
+    record_property("relative_error", check_against_hand_written(cell))

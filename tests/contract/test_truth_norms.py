@@ -10,5 +10,5 @@ CELLS = product("cnn-batchnorm", "layernorm", "groupnorm")
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_finite_differences(cell):
-    check_against_differences(*made(cell))
+def test_finite_differences(cell, record_property):
+    record_property("relative_error", check_against_differences(*made(cell)))
