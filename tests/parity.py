@@ -117,7 +117,7 @@ def make(kind: str, chosen: tuple[str, ...] = ()):
 def make_variables(constrained: bool = False) -> list[keras.Variable]:
     draw = np.random.default_rng(1)
     variables = [
-        keras.Variable(draw.normal(size=shape), name=name)
+        keras.Variable(draw.normal(size=shape), name=name, dtype=keras.config.floatx())
         for shape, name in zip(SHAPES, NAMES)
     ]
     if constrained:

@@ -167,7 +167,9 @@ class OwnRule(AbstractRule):
 
 def _accumulated(steps: int, due: Any, grads: list, sums: list) -> tuple[list, list]:
     """(mean gradients, sums after this step); the sums begin again after an update."""
-    totals = [None if g is None else g + s for g, s in zip(grads, sums)]
+    totals = [
+        None if g is None else opt.cast_like(g, s) + s for g, s in zip(grads, sums)
+    ]
     means = [None if total is None else total / steps for total in totals]
     after = [
         s if total is None else ops.where(due, ops.zeros_like(total), total)
