@@ -8,7 +8,7 @@ import numpy as np
 
 from hypergrad.influence import warn_where_zero
 from hypergrad.locate import all_finite, locate
-from hypergrad.methods import AbstractMethod, Reverse
+from hypergrad.methods import AbstractMethod, Reverse, Swept
 from hypergrad.problem import Problem
 from hypergrad.status import NonFiniteError, Status
 
@@ -22,7 +22,8 @@ class Hypergradient(NamedTuple):
     compiled metrics on the validation data and ``keras_val_loss``. ``status``: a
     `Status`. ``info``: dict: ``values``; ``train_losses``, array (T,), NaN where an
     opaque step reports none; ``seconds``; ``runs``, the cost in plain trainings;
-    ``final_state``, what the last step left, a `TrainState` of a Keras model.
+    ``final_state``, what the last step left, a `TrainState` of a Keras model; and what
+    the method adds.
     """
 
     loss: Any
@@ -71,14 +72,12 @@ def hypergradient(
     checked = problem.values(values)
     start = time.perf_counter()
     method.prepare(problem, checked)
-    tape = method.run(problem, checked)
+    tape = method.run(problem, checked, sweep_follows=True)
     status = run_status(problem, tape)
+    gradient = nan_gradient(checked)
+    info: Mapping[str, Any] = {}
     if status.ok:
-        gradient = method.sweep(problem, tape)
-        status = gradient_status(gradient)
-        warn_where_zero(problem, checked, gradient, stacklevel=3)
-    else:
-        gradient = nan_gradient(checked)
+        gradient, status, info = swept(problem, method, tape, stacklevel=4)
     if raise_on_failure and not status.ok:
         raise NonFiniteError(status.reason)
     return Hypergradient(
@@ -91,8 +90,9 @@ def hypergradient(
             "values": checked,
             "train_losses": tape.train_losses,
             "seconds": time.perf_counter() - start,
-            "runs": method.runs,
+            "runs": method.runs(problem),
             "final_state": tape.final,
+            **info,
         },
     )
 
@@ -102,6 +102,25 @@ def run_status(problem: Problem, tape: Any) -> Status:
     if np.isfinite(tape.loss) and all_finite(problem, tape.final):
         return Status()
     return locate(problem, tape)
+
+
+def swept(
+    problem: Problem, method: AbstractMethod, tape: Any, stacklevel: int = 2
+) -> Swept:
+    """What the sweep of a run that ended well found, checked.
+
+    The gradient is NaN where the status says that it must not be used. ``stacklevel``
+    as in ``warnings.warn``.
+    """
+    found = method.sweep(problem, tape)
+    status = found.status
+    if status.ok:
+        status = gradient_status(found.gradient)
+    if status.ok and method.exact:
+        warn_where_zero(problem, tape.values, found.gradient, stacklevel + 1)
+    if not found.status.ok:
+        found = found._replace(gradient=nan_gradient(tape.values))
+    return found._replace(status=status)
 
 
 def gradient_status(gradient: Mapping[str, np.ndarray]) -> Status:

@@ -107,9 +107,9 @@ def tune(
         ValueError, TypeError: what cannot be tuned, before anything is trained.
 
     Cost: a run for the start and for each point of the screening; for each outer step
-        a run, and a sweep (``method.runs − 1`` runs) unless the step before was taken
-        back. Where a hypergradient is not finite, random steps are tried (a run each),
-        or the descent goes on from the next best run (a run to repeat it).
+        a run, and a sweep (``method.runs(problem) − 1`` runs) unless the step before
+        was taken back. Where a hypergradient is not finite, random steps are tried (a
+        run each), or the descent goes on from the next best run (a run to repeat it).
 
     Example:
         >>> result = hg.tune(

@@ -33,7 +33,7 @@ def locate(problem: Problem, tape: Any) -> Status:
     # An opaque step that reports no loss has NaN for all of them.
     reported = problem.step is None or np.isfinite(tape.train_losses).any()
     all_losses = tape.train_losses if reported else np.zeros(problem.num_steps)
-    for start, end, segment in unroll.spans(problem, tape):
+    for start, end, segment in tape.spans(problem):
         stop = segment.start + segment.length
         losses = all_losses[segment.start : stop]
         if all_finite(problem, end) and np.isfinite(losses).all():

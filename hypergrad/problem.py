@@ -236,16 +236,22 @@ class Problem:
             state = self.init(hparams, *_last(data))
         return _arrays(state)
 
+    def call_loss(
+        self, weights: Any, state: Any, hparams: dict, batch: Any, data: Any
+    ) -> tuple[Any, Any]:
+        """(loss, aux) of ``train_loss``."""
+        with self._explained("train_loss"):
+            result = self.train_loss(weights, state, hparams, batch, *_last(data))
+        loss, aux = checks.pair("train_loss", "(loss, aux)", result)
+        return checks.scalar("the loss of `train_loss`", loss), aux
+
     def call_gradient(
         self, state: Any, hparams: dict, batch: Any, data: Any
     ) -> tuple[Any, Any, Any]:
         """(grads, aux, loss) of ``train_loss`` at ``state.weights``."""
 
         def train_loss(weights: Any) -> tuple[Any, Any]:
-            with self._explained("train_loss"):
-                result = self.train_loss(weights, state, hparams, batch, *_last(data))
-            loss, aux = checks.pair("train_loss", "(loss, aux)", result)
-            return checks.scalar("the loss of `train_loss`", loss), aux
+            return self.call_loss(weights, state, hparams, batch, data)
 
         (loss, aux), grads = backend.value_and_grad(train_loss, has_aux=True)(
             state.weights

@@ -50,17 +50,38 @@ class StepInputs(NamedTuple):
     length: Any
 
 
-def plan(problem: Problem, capacity: int) -> list[Segment]:
-    """Splits ``num_steps`` into segments of at most ``capacity`` steps."""
+def plan(
+    problem: Problem, capacity: int, start: int = 0, stop: int | None = None
+) -> list[Segment]:
+    """Splits steps ``start … stop - 1`` into segments of at most ``capacity`` steps.
+
+    ``stop`` None: ``num_steps``.
+    """
     segments = []
-    for form, run in itertools.groupby(range(problem.num_steps), problem.form):
-        steps = list(run)
-        start, length = steps[0], len(steps)
+    steps = range(start, problem.num_steps if stop is None else stop)
+    for form, run in itertools.groupby(steps, problem.form):
+        alike = list(run)
+        start, length = alike[0], len(alike)
         room = min(capacity, max(1, TRAVELLING // max(1, _bytes(form))))
         room = min(room, problem.longest_run(start) or room)
         for first in range(start, start + length, room):
             segments.append(Segment(first, min(room, start + length - first), room))
     return segments
+
+
+def units(segments: list[Segment], capacity: int) -> list[list[Segment]]:
+    """Groups segments into units of at most ``capacity`` steps, if of several.
+
+    Where shapes of batches alternate, segments are short: a state for each would be one
+    for nearly every step.
+    """
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        steps = sum(other.length for other in groups[-1]) if groups else capacity
+        if steps + segment.length > capacity:
+            groups.append([])
+        groups[-1].append(segment)
+    return groups
 
 
 def _bytes(form: tuple) -> int:
@@ -225,32 +246,6 @@ def forward(
         yield segment, state, losses
 
 
-def kept_starts(segments: list[Segment], capacity: int) -> set[int]:
-    """Segments whose start is kept, so that at most ``capacity`` steps are run again.
-
-    Where shapes of batches alternate, segments are short: keeping the start of each
-    would keep the state of nearly every step.
-    """
-    kept, steps = {0}, 0
-    for k, segment in enumerate(segments):
-        steps += segment.length
-        if steps > capacity:
-            kept.add(k)
-            steps = segment.length
-    return kept
-
-
-def spans(problem: Problem, tape: Any) -> Iterator[tuple[Any, Any, Segment]]:
-    """(start, end, segment) of a run; states that were not kept are computed again."""
-    state = tape.starts[0]
-    for segment, end in zip(tape.segments, [*tape.starts[1:], tape.final]):
-        if end is None:
-            inputs = step_inputs(problem, tape.bound, segment)
-            end = forward_program(problem)(state, inputs, problem.data)[0]
-        yield state, end, segment
-        state = end
-
-
 FAR = 8
 """A segment this many times shorter or longer than it should be is compiled anew."""
 
@@ -269,14 +264,14 @@ def lasting_capacity(problem: Problem, key: Any, wanted: int) -> int:
     return wanted
 
 
-def sqrt_capacity(problem: Problem, state: Any) -> int:
+def sqrt_capacity(problem: Problem, state: Any, num_steps: int) -> int:
     """The steps of a segment that need the least memory when each is run twice.
 
     T/S states at segment starts and S records inside one segment are least at
     S = √(T · size of a state / size of a record) (Griewank & Walther 2000).
     """
     ratio = (_numbers(state) or 1) / (_record_numbers(problem, state) or 1)
-    return max(1, math.ceil(math.sqrt(ratio * problem.num_steps)))
+    return max(1, math.ceil(math.sqrt(ratio * num_steps)))
 
 
 def record_bytes(problem: Problem, state: Any) -> int:

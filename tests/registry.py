@@ -51,6 +51,10 @@ METHODS = (
     Method("Reverse()", hg.Reverse),
     Method("Reverse('all')", lambda: hg.Reverse("all")),
     Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3),
+    Method("Reverse('log')", lambda: hg.Reverse("log")),
+    Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
+    Method("Truncated(T)", lambda: hg.Truncated(10**6)),
+    Method("Truncated(3)", lambda: hg.Truncated(3), exact=False),
 )
 
 

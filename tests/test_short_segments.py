@@ -8,7 +8,7 @@ import pytest
 
 import hypergrad as hg
 from datasets import RATE, X_VAL, Y_VAL, X, Y, model_of
-from hypergrad.unroll import Segment, kept_starts, spans
+from hypergrad.unroll import Segment, units
 
 STEPS = 12
 
@@ -33,40 +33,45 @@ def run(problem: hg.Problem, checkpoints: str, rate: float = 0.0625) -> Any:
     return method, method.run(problem, problem.values({RATE: rate}))
 
 
-def test_starts_that_are_kept() -> None:
+def test_segments_that_share_a_start() -> None:
     lengths = (2, 1, 2, 1, 2, 1, 2, 1)
     segments = [Segment(0, n, n) for n in lengths]
-    assert kept_starts(segments, 1) == set(range(8))
-    assert kept_starts(segments, 3) == {0, 2, 4, 6}
-    assert kept_starts(segments, 5) == {0, 3, 6}
-    assert kept_starts(segments, 100) == {0}
-    assert kept_starts([Segment(0, 4, 4)] * 3, 4) == {0, 1, 2}
+
+    def grouped(capacity: int) -> list[int]:
+        groups = units(segments, capacity)
+        assert [s for group in groups for s in group] == segments
+        return [len(group) for group in groups]
+
+    assert grouped(1) == [1] * 8
+    assert grouped(3) == [2, 2, 2, 2]
+    assert grouped(5) == [3, 3, 2]
+    assert grouped(100) == [8]
+    assert len(units([Segment(0, 4, 4)] * 3, 4)) == 3
 
 
 def test_the_hypergradient_is_that_of_a_run_with_all_states(
     problem: hg.Problem,
 ) -> None:
     method, tape = run(problem, "sqrt")
-    assert len(tape.segments) == 8
-    kept = [start is not None for start in tape.starts]
-    assert kept[0] and sum(kept) <= 5
+    assert sum(len(unit) for unit in tape.units) == 8
+    assert len(tape.units) <= 5
     stored_by, stored = run(problem, "all")
     assert tape.loss == stored.loss
-    expected = stored_by.sweep(problem, stored)[RATE]
+    expected = stored_by.sweep(problem, stored).gradient[RATE]
     assert expected != 0
     for _ in range(2):  # a tape may be swept again
-        np.testing.assert_allclose(method.sweep(problem, tape)[RATE], expected, 1e-12)
+        found = method.sweep(problem, tape).gradient[RATE]
+        np.testing.assert_allclose(found, expected, 1e-12)
 
 
 def test_states_that_were_not_kept_are_computed_again(problem: hg.Problem) -> None:
     _, tape = run(problem, "sqrt")
     _, stored = run(problem, "all")
-    ends = [*stored.starts[1:], stored.final]
-    for (start, end, _), old, new in zip(spans(problem, tape), stored.starts, ends):
-        for ours, theirs in zip(
-            keras.tree.flatten((start, end)), keras.tree.flatten((old, new))
-        ):
-            np.testing.assert_allclose(ours, theirs, 1e-12)
+    spans = zip(tape.spans(problem), stored.spans(problem), strict=True)
+    for (*ours, segment), (*theirs, same) in spans:
+        assert segment.start == same.start
+        for a, b in zip(keras.tree.flatten(ours), keras.tree.flatten(theirs)):
+            np.testing.assert_allclose(a, b, 1e-12)
 
 
 def test_the_step_that_diverged_is_found(problem: hg.Problem) -> None:

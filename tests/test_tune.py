@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import hypergrad as hg
+from hypergrad import backend
 from hypergrad.backend import Traces
 from hypergrad.callbacks import Callback, EarlyStopping, ProgressBar
 from hypergrad.from_model import from_model
 from hypergrad.outer import Screening, SignSteps, TakeBack
 
-SWEEP = hg.Reverse().runs - 1.0
+SWEEP = backend.run_cost("Reverse") - 1.0
 SPACE = {
     "rate": hg.Float(1e-5, 1.0, sampling="log", default=1e-4),
     "decay": hg.Float(0.0, 0.9999, sampling="reverse_log", default=0.5),

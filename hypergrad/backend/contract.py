@@ -45,6 +45,9 @@ the place of a leaf everywhere, and stays None.
 ``run_cost``         ``run_cost(name)``: what a run and a sweep of that method cost, in
                      plain trainings: the committed ratio of the MLP row of
                      ``benchmarks/speed``, default memory.
+``second_order``     how second derivatives of a training loss are taken unless asked
+                     otherwise: "reverse" over reverse, or "mixed" (`methods/pull.py`);
+                     what ``benchmarks/speed`` measured to be faster.
 ``is_inexact``       whether a leaf is differentiated.
 ``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
 ``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
@@ -80,6 +83,7 @@ NAMES = (
     "room_of",
     "run_cost",
     "scan",
+    "second_order",
     "snapshot",
     "synchronize",
     "to_numpy",

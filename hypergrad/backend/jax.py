@@ -153,6 +153,10 @@ def run_cost(name: str) -> float:
     return _RUN_COSTS[name]
 
 
+def second_order() -> str:
+    return "reverse"
+
+
 def is_inexact(leaf: Any) -> bool:
     return leaf is not None and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 

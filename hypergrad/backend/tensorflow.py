@@ -109,6 +109,10 @@ def run_cost(name: str) -> float:
     return _RUN_COSTS[name]
 
 
+def second_order() -> str:
+    return "reverse"
+
+
 def is_inexact(leaf: Any) -> bool:
     if leaf is None:
         return False

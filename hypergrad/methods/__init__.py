@@ -1,6 +1,7 @@
 """Ways to differentiate, one a file."""
 
-from hypergrad.methods._abstract import AbstractMethod, Tape
+from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.reverse import Reverse
+from hypergrad.methods.truncated import Truncated
 
-__all__ = ["AbstractMethod", "Reverse", "Tape"]
+__all__ = ["AbstractMethod", "Reverse", "Swept", "Tape", "Truncated"]

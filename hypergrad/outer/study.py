@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hypergrad._hypergradient import run_status, unconstrained
+from hypergrad._hypergradient import run_status, swept, unconstrained
 from hypergrad.callbacks import Callback
-from hypergrad.influence import warn_where_zero
 from hypergrad.locate import all_finite
 from hypergrad.methods import AbstractMethod
 from hypergrad.outer.budget import Budget
@@ -71,7 +70,8 @@ class Study:
     def sweep_cost(self, row: int) -> float:
         """Of a sweep at a row; a run more where the training must be repeated."""
         at_hand = row in (len(self.history) - 1, self.history.best(self.first))
-        return self.method.runs - (1.0 if at_hand and row not in self.swept else 0.0)
+        again = 1.0 if at_hand and row not in self.swept else 0.0
+        return self.method.runs(self.problem) - again
 
     @property
     def seconds(self) -> float:
@@ -94,7 +94,7 @@ class Study:
 
     def prepare(self, values: Values) -> None:
         """Compiles what sweeps need, where there will be any."""
-        if self.affords(self.method.runs):
+        if self.affords(self.method.runs(self.problem)):
             self.method.prepare(self.problem, values)
 
     def run(self, kind: str, values: Values) -> Scored:
@@ -124,8 +124,7 @@ class Study:
         tape = self._tapes.pop(scored.row, None)
         if tape is None:
             tape = self.method.run(self.problem, scored.values)
-        gradient = self.method.sweep(self.problem, tape)
-        warn_where_zero(self.problem, scored.values, gradient, stacklevel=8)
+        gradient, _, _ = swept(self.problem, self.method, tape, stacklevel=8)
         gradient = unconstrained(self.problem, scored.values, gradient)
         self.history.add_norms(scored.row, gradient)
         return gradient
@@ -163,7 +162,7 @@ class Study:
         # Of the best run the states of all steps are let go: they can be recomputed.
         best = self.history.best(self.first)
         self._tapes = {
-            known: kept._replace(stored=None)
+            known: kept._replace(records={})
             for known, kept in self._tapes.items()
             if known == best
         }

@@ -34,10 +34,10 @@ def write(directory: Path, name: str, content: Mapping[str, Any]) -> None:
     file_name = None
     if arrays:
         file_name = f"{name}-{number}.npz"
-        with _replacing(directory / file_name) as file:
+        with replacing(directory / file_name) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     document = {"format": FORMAT, "arrays": file_name, "content": packed}
-    with _replacing(directory / f"{name}.json") as file:
+    with replacing(directory / f"{name}.json") as file:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
         file.write(text.encode("utf-8"))
     for path in old:
@@ -76,7 +76,7 @@ def writable(directory: Any) -> Path:
     path = Path(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with _replacing(path / ".writable") as file:
+        with replacing(path / ".writable") as file:
             file.write(b"yes")
         (path / ".writable").unlink()
     except OSError as error:
@@ -87,7 +87,7 @@ def writable(directory: Any) -> Path:
     return path
 
 
-class _replacing:
+class replacing:
     """A file that takes the place of another when it is completely on disk."""
 
     def __init__(self, path: Path):
