@@ -5,7 +5,7 @@ from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
-from hypergrad.methods import Reverse, Truncated
+from hypergrad.methods import Forward, Reverse, Truncated
 from hypergrad.outer import Budget
 from hypergrad.problem import PerExample, PerStep, Problem, TrainState
 from hypergrad.result import Result
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Budget",
     "Float",
+    "Forward",
     "Hypergradient",
     "NonFiniteError",
     "PerExample",

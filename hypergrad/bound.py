@@ -90,6 +90,39 @@ def pull_bound(
     return {name: backend.to_numpy(gradient[name]) for name in problem.space}
 
 
+def push_bound(
+    problem: Any, values: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray]
+) -> Bound:
+    """The derivative of what steps receive in k directions of the values.
+
+    Args:
+        directions: dict, name → array (k, *shape of the value).
+
+    Returns:
+        Bound; shared (k, …) and per_example (k, examples, …) on the device, per_step
+        in NumPy as (T, k, …).
+    """
+    rows = _hparams(problem, {name: directions[name] for name in problem.rows})
+    hparams = _hparams(problem, _without(values, problem.rows))
+    pushed = _hparams(problem, _without(directions, problem.rows))
+    if problem.bind is None:
+        return Bound(pushed, {}, rows)
+
+    def push(hparams, directions):
+        return backend.jvps(_sorted(problem), (hparams,), (directions,))[1]
+
+    result: Bound = problem.program("push_bind", lambda: push)(hparams, pushed)
+    per_step = {
+        name: np.swapaxes(knots, 0, 1)
+        for name, knots in backend.to_numpy(result.per_step).items()
+    }
+    for name, (interpolation, _) in _curves(problem).items():
+        per_step[name] = spread_over_steps(
+            per_step[name], problem.num_steps, interpolation
+        )
+    return result._replace(per_step=per_step, per_example=result.per_example | rows)
+
+
 def seen_by_validation(bound: Bound) -> dict:
     """What E receives: the shared numbers, and those per step as the last step's."""
     last = {name: rows[-1] for name, rows in bound.per_step.items()}

@@ -89,19 +89,26 @@ def _bytes(form: tuple) -> int:
 
 
 def step_inputs(problem: Problem, bound: Bound, segment: Segment) -> StepInputs:
-    """Slices what the steps of a segment see; ``bound.per_step`` is in NumPy here."""
+    """What the steps of a segment see."""
     steps = range(segment.start, segment.start + segment.length)
-    batches = [problem.batch(t) for t in steps]
+    batches = tree.map_structure(
+        lambda *leaves: _padded(np.stack(leaves), segment.capacity),
+        *[problem.batch(t) for t in steps],
+    )
+    return sliced(bound, segment, batches)
+
+
+def sliced(bound: Bound, segment: Segment, batches: Any) -> StepInputs:
+    """The same with batches at hand; ``bound.per_step`` is in NumPy here."""
+    steps = slice(segment.start, segment.start + segment.length)
     return StepInputs(
         shared=bound.shared,
         per_step={
-            name: _padded(values[segment.start : steps.stop], segment.capacity)
+            name: _padded(values[steps], segment.capacity)
             for name, values in bound.per_step.items()
         },
         per_example=bound.per_example,
-        batches=tree.map_structure(
-            lambda *leaves: _padded(np.stack(leaves), segment.capacity), *batches
-        ),
+        batches=batches,
         length=np.int32(segment.length),
     )
 
@@ -116,13 +123,16 @@ def capacity_of(inputs: StepInputs) -> int:
     return tree.flatten(inputs.batches)[0].shape[0]
 
 
-def step_arguments(inputs: StepInputs, i: Any) -> tuple[dict, Any]:
-    """(hparams, batch) of step ``i`` of a segment; inside compiled code."""
+def step_arguments(inputs: StepInputs, i: Any, axis: int = 0) -> tuple[dict, Any]:
+    """(hparams, batch) of step ``i`` of a segment; inside compiled code.
+
+    ``axis``: the one of the examples in ``per_example``.
+    """
     batch = tree.map_structure(lambda leaf: leaf[i], inputs.batches)
     hparams = dict(inputs.shared)
     hparams |= {name: values[i] for name, values in inputs.per_step.items()}
     hparams |= {
-        name: keras.ops.take(values, row_index(batch), axis=0)
+        name: keras.ops.take(values, row_index(batch), axis=axis)
         for name, values in inputs.per_example.items()
     }
     return hparams, batch
@@ -140,16 +150,16 @@ def forward_program(problem: Problem) -> Callable:
     """Compiled ``(state, inputs, data) -> (state, training losses (capacity,))``."""
 
     def forward(state, inputs, data):
-        losses = backend.buffer(capacity_of(inputs), _zero())
+        losses = backend.buffer(capacity_of(inputs), loss_zero())
 
         def body(i, carry):
             state, losses = carry
             hparams, batch = step_arguments(inputs, i)
             state, loss = problem.call_step(state, hparams, batch, data)
-            return state, backend.buffer_write(losses, i, _scalar(loss))
+            return state, backend.buffer_write(losses, i, loss_scalar(loss))
 
         state, losses = backend.fori_loop(inputs.length, body, (state, losses))
-        return state, backend.buffer_stack(losses, _zero())
+        return state, backend.buffer_stack(losses, loss_zero())
 
     return problem.program("forward", lambda: forward)
 
@@ -192,7 +202,7 @@ def run_recorded(
     problem: Problem, records: Records, state: Any, inputs: StepInputs, data: Any
 ) -> tuple[Any, Records, Any]:
     """Runs a segment inside compiled code: (state, records, losses (capacity,))."""
-    losses = backend.buffer(capacity_of(inputs), _zero())
+    losses = backend.buffer(capacity_of(inputs), loss_zero())
 
     def body(i, carry):
         state, (states, grads), losses = carry
@@ -204,13 +214,13 @@ def run_recorded(
             gradient, aux, loss = problem.call_gradient(state, hparams, batch, data)
             grads = backend.buffer_write(grads, i, gradient)
             state = problem.call_update(gradient, state, hparams, aux, data)
-        losses = backend.buffer_write(losses, i, _scalar(loss))
+        losses = backend.buffer_write(losses, i, loss_scalar(loss))
         return state, Records(states, grads), losses
 
     state, records, losses = backend.fori_loop(
         inputs.length, body, (state, records, losses)
     )
-    return state, records, backend.buffer_stack(losses, _zero())
+    return state, records, backend.buffer_stack(losses, loss_zero())
 
 
 def record_program(problem: Problem) -> Callable:
@@ -223,11 +233,11 @@ def record_program(problem: Problem) -> Callable:
     return problem.program("record", lambda: record, donate=(0,))
 
 
-def _zero() -> Any:
+def loss_zero() -> Any:
     return backend.convert(0.0, _loss_dtype())
 
 
-def _scalar(loss: Any) -> Any:
+def loss_scalar(loss: Any) -> Any:
     return keras.ops.cast(loss, _loss_dtype())
 
 

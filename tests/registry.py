@@ -53,6 +53,8 @@ METHODS = (
     Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3),
     Method("Reverse('log')", lambda: hg.Reverse("log")),
     Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
+    Method("Forward()", hg.Forward),
+    Method("Forward(2)", lambda: hg.Forward(2)),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),
     Method("Truncated(3)", lambda: hg.Truncated(3), exact=False),
 )

@@ -22,6 +22,9 @@ the place of a leaf everywhere, and stays None.
 ``vjp``              ``vjp(fn, *primals) -> (out, pullback)``; ``pullback(cotangent)``
                      is a tuple of trees like ``primals``. May be called repeatedly.
 ``jvp``              ``jvp(fn, primals, tangents) -> (out, tangent)``.
+``jvps``             ``jvps(fn, primals, tangents)``: the same for k directions at
+                     once: inexact leaves of the tangents, given and returned, have a
+                     leading axis (k, …).
 ``value_and_grad``   ``value_and_grad(fn, has_aux=False)``: with respect to the first
                      argument of a scalar ``fn``.
 ``grad``             the same without the value.
@@ -79,6 +82,7 @@ NAMES = (
     "is_inexact",
     "jit",
     "jvp",
+    "jvps",
     "room",
     "room_of",
     "run_cost",

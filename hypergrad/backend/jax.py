@@ -146,7 +146,7 @@ def _map(fn: Callable, *trees: Any) -> Any:
     )
 
 
-_RUN_COSTS = {"Reverse": 5.0}
+_RUN_COSTS = {"Reverse": 5.0, "Forward": 1.8}
 
 
 def run_cost(name: str) -> float:
@@ -218,6 +218,23 @@ def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     _, out_tangents, out = jax.jvp(
         inexact_part, (differentiated,), (flat_tangents,), has_aux=True
     )
+    return out, _split(out)[1](out_tangents, _integer_zeros(out))
+
+
+def jvps(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    differentiated, merge = _split(tuple(primals))
+    directions = [
+        t
+        for p, t in zip(tree.flatten(tuple(primals)), tree.flatten(tuple(tangents)))
+        if is_inexact(p)
+    ]
+
+    def inexact_part(leaves):
+        out = fn(*merge(leaves))
+        return _split(out)[0], out
+
+    _, push, out = jax.linearize(inexact_part, differentiated, has_aux=True)
+    out_tangents = jax.vmap(push)(directions)
     return out, _split(out)[1](out_tangents, _integer_zeros(out))
 
 

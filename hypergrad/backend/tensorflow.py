@@ -102,7 +102,7 @@ def _map(fn: Callable, *trees: Any) -> Any:
     )
 
 
-_RUN_COSTS = {"Reverse": 4.3}
+_RUN_COSTS = {"Reverse": 4.3, "Forward": 2.5}
 
 
 def run_cost(name: str) -> float:
@@ -198,15 +198,39 @@ def _tensor(leaf: Any) -> Any:
 
 
 def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    out, push = _linearized(fn, primals)
+    return out, _packed_tangents(out, push(_inexact_parts(primals, tangents)))
+
+
+def jvps(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    out, push = _linearized(fn, primals)
+    # A pullback for each direction: `tf.vectorized_map` refuses while loops.
+    directions = zip(*(tf.unstack(t) for t in _inexact_parts(primals, tangents)))
+    pushed = [push(list(direction)) for direction in directions]
+    stacked = [tf.stack(leaves) for leaves in zip(*pushed)]
+    return out, _packed_tangents(out, stacked)
+
+
+def _inexact_parts(primals: tuple, tangents: tuple) -> list:
+    flat = zip(tree.flatten(tuple(primals)), tree.flatten(tuple(tangents)))
+    return [tf.cast(t, p.dtype) for p, t in flat if is_inexact(p)]
+
+
+def _packed_tangents(out: Any, tangents: list) -> Any:
+    iterator = iter(tangents)
+    leaves = [
+        next(iterator) if is_inexact(leaf) else zero
+        for leaf, zero in zip(tree.flatten(out), _integer_zeros(out))
+    ]
+    return tree.pack_sequence_as(out, leaves)
+
+
+def _linearized(fn: Callable, primals: tuple) -> tuple[Any, Callable[[list], list]]:
+    """(fn(*primals), function: tangents of inexact leaves → those of the output)."""
     # Two vjps, since ForwardAccumulator fails over a while loop (LSTM, GRU): the
     # pullback is linear in its cotangent, and its own vjp is the jvp.
     sources, merge = _watched(tuple(primals))
-    flat_tangents = [
-        tf.cast(t, p.dtype)
-        for p, t in zip(tree.flatten(tuple(primals)), tree.flatten(tuple(tangents)))
-        if is_inexact(p)
-    ]
-    with tf.GradientTape(watch_accessed_variables=False) as outer:
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(sources)
             with tracing():
@@ -215,14 +239,11 @@ def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         dummies = [tf.zeros_like(o) for o in outputs]
         outer.watch(dummies)
         pulled = _gradient(inner, outputs, sources, dummies)
-    out_tangents = _gradient(outer, pulled, dummies, flat_tangents)
-    iterator = iter(out_tangents)
-    zeros = _integer_zeros(out)
-    leaves = [
-        next(iterator) if is_inexact(leaf) else zero
-        for leaf, zero in zip(tree.flatten(out), zeros)
-    ]
-    return out, tree.pack_sequence_as(out, leaves)
+
+    def push(tangents: list) -> list:
+        return _gradient(outer, pulled, dummies, tangents)
+
+    return out, push
 
 
 def value_and_grad(fn: Callable, has_aux: bool = False) -> Callable:

@@ -1,0 +1,281 @@
+"""Exact forward mode: tangents of the state travel with the run."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from hypergrad import backend, unroll
+from hypergrad.bound import bind_values, push_bound
+from hypergrad.methods import unrolled
+from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
+from hypergrad.methods.reverse import prepare_once
+from hypergrad.problem import Bound, Problem
+from hypergrad.unroll import Segment, StepInputs
+
+AT_ONCE = 8
+"""Tangents that are carried together unless asked otherwise."""
+
+MOST = 1000
+"""Hyperparameters beyond which this method is refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward(AbstractMethod):
+    """The exact hypergradient, by carrying dstate/dλ along the run.
+
+    With s_{t+1} = Φ(s_t, λ_t), the tangent Z_t = ds_t/dλ obeys
+    ``Z_{t+1} = ∂Φ/∂s_t Z_t + ∂Φ/∂λ_t dλ_t/dλ``, and
+    ``dE/dλ = ∂E/∂s_T Z_T + ∂E/∂λ``.
+
+    Args:
+        chunk: int ≥ 1, how many columns of Z are carried together; each chunk is a run
+            of its own. None: all, at most 8.
+
+    Cost: for each hyperparameter (each entry of an array counts) the time of one to two
+    plain trainings; memory of 2 (1 + chunk) states, whatever T is.
+    ``benchmarks/speed`` measures it. On TensorFlow a tangent is a vjp of a vjp, since
+    its own forward mode has no LSTM.
+
+    Valid when: every step is differentiable almost everywhere, and hyperparameters are
+    few. More than 1000 are refused.
+
+    Example:
+        >>> hg.hypergradient(problem, method=hg.Forward())
+
+    References: Franceschi et al. 2017, Alg. 2, arXiv:1703.01785; Micaelli & Storkey
+    2021, arXiv:2007.07869.
+    """
+
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        given = self.chunk
+        number = isinstance(given, int) and not isinstance(given, bool) and given > 0
+        if not (number or given is None):
+            raise ValueError(
+                "`chunk` of Forward must be None or an int of at least 1. Received: "
+                f"{given!r}."
+            )
+
+    def check(self, problem: Problem) -> None:
+        number = _size(problem)
+        if number > MOST:
+            raise ValueError(
+                f"`Forward` carries a tangent for each of the {number} numbers of this "
+                f"problem, which costs about {self.runs(problem):.0f} plain trainings; "
+                f"at most {MOST} are accepted. Use `Reverse()`, which costs about "
+                f"{backend.run_cost('Reverse'):.0f}, however many there are."
+            )
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def runs(self, problem: Problem) -> float:
+        number = _size(problem)
+        again = -(-number // self._together(problem)) - 1
+        return 1.0 + again + number * backend.run_cost("Forward")
+
+    def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
+        def compile_all() -> None:
+            tape = self._plain(problem, values, steps=0)
+            tangents = _start(problem, values, *self._chunks(problem)[0])
+            _carry(problem, tape, tangents, steps=0)
+            unroll.validate(problem, tape.final, tape.bound)
+            unroll.pull_validation(problem, tape.final, tape.bound)
+
+        prepare_once(problem, ("Forward", self._together(problem)), compile_all)
+
+    def run(
+        self,
+        problem: Problem,
+        values: Mapping[str, np.ndarray],
+        sweep_follows: bool = False,
+    ) -> Tape:
+        if not sweep_follows:
+            return self._plain(problem, values)
+        tape = self._plain(problem, values, steps=0)
+        tangents = _start(problem, values, *self._chunks(problem)[0])
+        state, tangents, losses = _carry(problem, tape, tangents)
+        loss, metrics = unroll.validate(problem, state, tape.bound)
+        return tape._replace(
+            final=state,
+            loss=loss,
+            metrics=metrics,
+            train_losses=losses,
+            extra=tangents,
+        )
+
+    def sweep(self, problem: Problem, tape: Tape) -> Swept:
+        pulled = unroll.pull_validation(problem, tape.final, tape.bound)
+        columns: list[np.ndarray] = []
+        for k, (first, stop) in enumerate(self._chunks(problem)):
+            tangents = tape.extra if k == 0 else None
+            if tangents is None:
+                tangents = _start(problem, tape.values, first, stop)
+                _, tangents, _ = _carry(problem, tape, tangents)
+            state_tangents, directions = tangents
+            seen = {n: rows[-1] for n, rows in directions.per_step.items()}
+            columns.append(
+                _contract(problem)(pulled, (state_tangents, directions.shared | seen))
+            )
+        flat = np.concatenate([backend.to_numpy(column) for column in columns])
+        return Swept(_unflattened(problem, flat[: _size(problem)]))
+
+    def _plain(
+        self,
+        problem: Problem,
+        values: Mapping[str, np.ndarray],
+        steps: int | None = None,
+    ) -> Tape:
+        """A run without tangents; with ``steps=0`` it stays at its start."""
+        bound = bind_values(problem, values)
+        state = unroll.initial_state(problem, bound)
+        wanted = unroll.sqrt_capacity(problem, state, problem.num_steps)
+        capacity = unroll.lasting_capacity(problem, "capacity", wanted)
+        segments = unroll.plan(problem, capacity)
+        tape = Tape(values, bound, None, {}, [segments], state, state, np.zeros(0))
+        if steps == 0:
+            return tape
+        end, losses = unrolled.forward(problem, bound, segments, state)
+        loss, metrics = unroll.validate(problem, end, bound)
+        return tape._replace(
+            final=end, loss=loss, metrics=metrics, train_losses=unrolled.joined(losses)
+        )
+
+    def _together(self, problem: Problem) -> int:
+        return min(_size(problem), self.chunk or AT_ONCE)
+
+    def _chunks(self, problem: Problem) -> list[tuple[int, int]]:
+        """(first, stop) of the directions of each chunk; all of one length."""
+        together = self._together(problem)
+        return [
+            (first, first + together) for first in range(0, _size(problem), together)
+        ]
+
+
+def _size(problem: Problem) -> int:
+    return sum(int(np.prod(float_.shape)) for float_ in problem.space.values())
+
+
+def _unflattened(problem: Problem, flat: np.ndarray) -> dict[str, np.ndarray]:
+    found, first = {}, 0
+    for name, float_ in problem.space.items():
+        stop = first + int(np.prod(float_.shape))
+        found[name] = flat[first:stop].reshape(float_.shape)
+        first = stop
+    return found
+
+
+def _start(
+    problem: Problem, values: Mapping[str, np.ndarray], first: int, stop: int
+) -> tuple[Any, Bound]:
+    """(Z_0, directions of what steps receive), for columns ``first … stop - 1``.
+
+    Columns beyond the last hyperparameter are zero: all chunks have one shape.
+    """
+    columns = np.eye(stop, _size(problem), dtype="float64")[first:]
+    units, at = {}, 0
+    for name, float_ in problem.space.items():
+        size = int(np.prod(float_.shape))
+        units[name] = columns[:, at : at + size].reshape(-1, *float_.shape)
+        at += size
+    directions = push_bound(problem, values, units)
+    bound = bind_values(problem, values)
+
+    def push_init(shared, directions, data):
+        def init(shared):
+            return problem.call_init(shared, data)
+
+        return backend.jvps(init, (shared,), (directions,))[1]
+
+    if bound.shared and not problem.init_is_constant:
+        program = problem.program("push_init", lambda: push_init)
+        return program(bound.shared, directions.shared, problem.data), directions
+    number = stop - first
+    zeros = tree.map_structure(
+        lambda leaf: _zeros(leaf, number), unroll.initial_state(problem, bound)
+    )
+    return zeros, directions
+
+
+def _zeros(leaf: Any, number: int) -> Any:
+    if leaf is None:
+        return None
+    if not backend.is_inexact(leaf):
+        return ops.zeros_like(leaf)
+    dtype = keras.backend.standardize_dtype(leaf.dtype)
+    return ops.zeros((number, *leaf.shape), dtype)
+
+
+def _carry(
+    problem: Problem, tape: Tape, tangents: tuple[Any, Bound], steps: int | None = None
+) -> tuple[Any, tuple[Any, Bound], np.ndarray]:
+    """(final state, (Z_T, directions), losses) of a run from the start of a tape.
+
+    With ``steps=0`` nothing is run, but compiled.
+    """
+    state, (Z, directions) = tape.start, tangents
+    losses = []
+    [segments] = tape.units
+    for segment, inputs, pushed in _inputs(problem, tape.bound, directions, segments):
+        if steps == 0:
+            inputs = inputs._replace(length=np.int32(0))
+        program = _tangent_program(problem)
+        state, Z, part = program(state, Z, inputs, pushed, problem.data)
+        # Dispatched ahead of the device, every segment would hold its own tangents.
+        backend.synchronize(Z)
+        losses.append((segment.length, part))
+    return state, (Z, directions), unrolled.joined(losses)
+
+
+def _inputs(
+    problem: Problem, bound: Bound, directions: Bound, segments: list[Segment]
+) -> Iterator[tuple[Segment, StepInputs, StepInputs]]:
+    """Each segment with what its steps see, and the derivative of that."""
+    for segment in segments:
+        inputs = unroll.step_inputs(problem, bound, segment)
+        yield segment, inputs, unroll.sliced(directions, segment, inputs.batches)
+
+
+def _tangent_program(problem: Problem) -> Any:
+    """Compiled ``(state, Z, inputs, directions, data) -> (state, Z, losses)``."""
+
+    def carry(state, Z, inputs, directions, data):
+        losses = backend.buffer(unroll.capacity_of(inputs), unroll.loss_zero())
+
+        def body(i, loop):
+            state, Z, losses = loop
+            hparams, batch = unroll.step_arguments(inputs, i)
+            pushed, _ = unroll.step_arguments(directions, i, axis=1)
+
+            def step(state, hparams):
+                return problem.call_step(state, hparams, batch, data)
+
+            (state, loss), (Z, _) = backend.jvps(step, (state, hparams), (Z, pushed))
+            losses = backend.buffer_write(losses, i, unroll.loss_scalar(loss))
+            return state, Z, losses
+
+        state, Z, losses = backend.fori_loop(inputs.length, body, (state, Z, losses))
+        return state, Z, backend.buffer_stack(losses, unroll.loss_zero())
+
+    return problem.program("tangents", lambda: carry)
+
+
+def _contract(problem: Problem) -> Any:
+    """Compiled: cotangents, tangents (k, …) of the same tree → k products."""
+
+    def contract(cotangents, tangents):
+        total = 0.0
+        flat = zip(tree.flatten(cotangents), tree.flatten(tangents), strict=True)
+        for cotangent, tangent in flat:
+            if backend.is_inexact(cotangent):
+                rows = ops.reshape(tangent, (tangent.shape[0], -1))
+                total = total + ops.matmul(rows, ops.reshape(cotangent, (-1,)))
+        return total
+
+    return problem.program("contract", lambda: contract)
