@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from hypergrad import files
 from hypergrad.callbacks import Callback
+from hypergrad.fingerprint import (
+    fingerprint,
+    refuse_other,
+    validation_checksum,
+)
 from hypergrad.methods import AbstractMethod
 from hypergrad.outer import checkpoint
 from hypergrad.outer.budget import Budget
@@ -21,18 +27,13 @@ from hypergrad.outer.entry import (
     told_by,
     with_fit_options,
 )
-from hypergrad.outer.fingerprint import (
-    fingerprint,
-    refuse_other,
-    validation_checksum,
-)
 from hypergrad.outer.held_out import held_out_problem
 from hypergrad.outer.keras_steps import steps_of
 from hypergrad.outer.safeguard import TakeBack
 from hypergrad.outer.screening import Screening
 from hypergrad.outer.study import Scored, Study
 from hypergrad.problem import Problem
-from hypergrad.result import Result, files
+from hypergrad.result import Result
 from hypergrad.result.result import Origin
 
 OUTER_STEPS = 20

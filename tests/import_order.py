@@ -7,12 +7,13 @@ other in a circle. A new room enters here first.
 
 ORDER = (
     ("backend",),
-    ("space", "traced", "linear", "data", "status", "parts"),
+    ("space", "traced", "linear", "data", "status", "parts", "files"),
     ("rules", "targets"),
     ("data_checks", "keras_checks", "cut_gradients", "problem_checks"),
     ("declarations", "binding", "bound"),
     ("tunable_space",),
     ("problem", "unroll", "result", "keras_functions"),
+    ("description", "fingerprint"),
     ("influence",),
     ("from_model", "plots"),
     ("methods", "estimate"),

@@ -52,6 +52,8 @@ METHODS = (
     Method("Reverse('all')", lambda: hg.Reverse("all")),
     Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3),
     Method("Reverse('log')", lambda: hg.Reverse("log")),
+    Method("Reverse(host)", lambda: hg.Reverse(offload="host")),
+    Method("Reverse(disk)", lambda: hg.Reverse("log", offload="disk")),
     Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
     Method("Forward()", hg.Forward),
     Method("Forward(2)", lambda: hg.Forward(2)),

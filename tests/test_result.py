@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hypergrad as hg
-from hypergrad.result import files
+from hypergrad import files
 
 PATHS = {
     "optimizer.learning_rate": hg.Float(1e-3, 1.0, sampling="log"),

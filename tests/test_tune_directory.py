@@ -8,8 +8,8 @@ import pytest
 
 import hypergrad as hg
 from hypergrad.callbacks import Callback, EarlyStopping
-from hypergrad.outer.description import described
-from hypergrad.outer.fingerprint import fingerprint
+from hypergrad.description import described
+from hypergrad.fingerprint import fingerprint
 
 SPACE = {
     "rate": hg.Float(0.01, 0.9, default=0.3),

@@ -8,7 +8,7 @@ while none is run forwards more than r times.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hypergrad.methods.storage import AbstractStorage
@@ -51,13 +51,20 @@ class Checkpoints:
         units: range of the units that are swept back.
         places: int ≥ 1.
         storage: where states are kept.
+        kept: the units whose states are there already.
     """
 
-    def __init__(self, units: range, places: int, storage: AbstractStorage):
+    def __init__(
+        self,
+        units: range,
+        places: int,
+        storage: AbstractStorage,
+        kept: Iterable[int] = (),
+    ):
         self.units = units
         self.places = places
         self._storage = storage
-        self._kept: list[int] = []
+        self._kept: list[int] = [k for k in kept if k in units]
         self._wanted = {units.start, *layout(units.start, units.stop, places)}
 
     def offer(self, unit: int, state: Any) -> None:
@@ -65,6 +72,9 @@ class Checkpoints:
         if unit in self._wanted and unit not in self._kept:
             self._storage.put(unit, state)
             self._kept.append(unit)
+
+    def holds(self, unit: int) -> bool:
+        return unit in self._kept
 
     def peek(self, unit: int) -> Any:
         """The state at the start of a unit, or None where it is not kept."""

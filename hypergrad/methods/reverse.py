@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hypergrad import backend, unroll
+from hypergrad import backend, files, unroll
 from hypergrad.bound import bind_values, pull_bound
 from hypergrad.methods import back, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.pull import SECOND_ORDER
-from hypergrad.methods.storage import OnDevice
+from hypergrad.methods.resume import Resumption
+from hypergrad.methods.storage import OnDevice, OnDisk, OnHost
 from hypergrad.problem import Problem
 
 SMALL = 100_000_000
@@ -35,6 +36,12 @@ class Reverse(AbstractMethod):
             ``"log"`` about 3 log₂T states and gradients, at two more plain trainings
             per factor of 50 in T; an int, that many segment starts. None: ``"all"``
             where that is less than 100 MB, else ``"sqrt"``.
+        offload: where the states at segment starts are kept: None, on the device;
+            ``"host"``, in the memory of the host (on a CPU that is the same);
+            ``"disk"``, in memory-mapped files.
+        resume_dir: a folder for these files, and for the adjoint after each segment: a
+            killed call with the same problem and values goes on from there to the same
+            numbers. It is emptied at the end. None: a temporary folder.
         second_order: how second derivatives of the training loss are taken:
             ``"reverse"`` over reverse, or ``"mixed"``, forward over reverse. None: what
             measures faster on this backend.
@@ -54,6 +61,8 @@ class Reverse(AbstractMethod):
     """
 
     checkpoints: str | int | None = None
+    offload: str | None = None
+    resume_dir: str | None = None
     second_order: str | None = None
 
     def __post_init__(self) -> None:
@@ -65,8 +74,25 @@ class Reverse(AbstractMethod):
                 f"least 1. Received: {self.checkpoints!r}."
             )
         check_second_order(self.second_order)
+        if self.offload not in (None, "host", "disk"):
+            raise ValueError(
+                f'`offload` must be None, "host" or "disk". Received: {self.offload!r}.'
+            )
+        if self.resume_dir is not None and self.offload == "host":
+            raise ValueError(
+                "`resume_dir` keeps states on disk. Received: offload='host'. Leave "
+                "`offload` out, or leave `resume_dir` out."
+            )
+        if given == "all" and (self.offload or self.resume_dir is not None):
+            raise ValueError(
+                "`offload` and `resume_dir` move states at segment starts, and "
+                'checkpoints="all" keeps every state and gradient on the device. '
+                "Received both. Leave `checkpoints` out."
+            )
 
     def check(self, problem: Problem) -> None:
+        if self.resume_dir is not None:
+            files.writable(self.resume_dir, "resume_dir")
         if isinstance(self.checkpoints, int) and self.checkpoints > problem.num_steps:
             raise ValueError(
                 f"`checkpoints` must not exceed the {problem.num_steps} steps of the "
@@ -98,13 +124,49 @@ class Reverse(AbstractMethod):
         sweep_follows: bool = False,
     ) -> Tape:
         state = unroll.initial_state(problem, bind_values(problem, values))
-        return unrolled.train(problem, values, self._plan(problem, state))
+        plan = self._plan(problem, state)
+        if self.resume_dir is not None and not sweep_follows:
+            raise ValueError(
+                "`resume_dir` holds one run and its sweep, and here many are made. "
+                f"Received: {str(self.resume_dir)!r}. Leave it out: "
+                "`hg.tune(…, directory=…)` resumes by itself."
+            )
+        if self.offload == "disk" or self.resume_dir is not None:
+            return self._train_on_disk(problem, values, plan, state)
+        storage = OnHost() if self.offload == "host" else OnDevice()
+        return unrolled.train(problem, values, plan, storage)
+
+    def _train_on_disk(
+        self,
+        problem: Problem,
+        values: Mapping[str, np.ndarray],
+        plan: unrolled.Plan,
+        state: Any,
+    ) -> Tape:
+        if self.resume_dir is None:
+            storage = OnDisk(None, state)
+            storage.check_room(plan.places)
+            return unrolled.train(problem, values, plan, storage)
+        storage = OnDisk(files.writable(self.resume_dir, "resume_dir"), state)
+        storage.check_room(plan.places + 1)
+        lengths = [[segment.length for segment in unit] for unit in plan.units]
+        settings = {"second_order": self.second_order, "segments": lengths}
+        resumption = Resumption(problem, values, settings, storage)
+        return unrolled.train(problem, values, plan, storage, resumption)
 
     def sweep(self, problem: Problem, tape: Tape) -> Swept:
         adjoint = back.Adjoint(problem, tape)
         second_order = second_order_of(self.second_order)
-        for k in reversed(range(len(tape.units))):
+        last = len(tape.units)
+        if tape.extra is not None:
+            known = tape.extra.restore(adjoint)
+            last = last if known is None else known
+        for k in reversed(range(last)):
             back.sweep_unit(problem, tape, k, adjoint, second_order)
+            if tape.extra is not None:
+                tape.extra.swept(k, adjoint)
+        if tape.extra is not None:
+            tape.extra.finish()
         through_init = back.pull_init(problem, tape.bound, adjoint.carry[0])
         whole = adjoint.bound(through_init)
         return Swept(pull_bound(problem, tape.values, whole))
@@ -115,8 +177,10 @@ class Reverse(AbstractMethod):
         places = len(units)
         if self.checkpoints == "log":
             places = min(places, 1 + math.ceil(1.5 * math.log2(max(2, places))))
-        store_all = stores_all(problem, state, self.checkpoints, problem.num_steps)
-        return unrolled.Plan(units, 0, places, OnDevice(), store_all)
+        store_all = False
+        if self.offload is None and self.resume_dir is None:
+            store_all = stores_all(problem, state, self.checkpoints, problem.num_steps)
+        return unrolled.Plan(units, 0, places, store_all)
 
     def _capacity(self, problem: Problem, state: Any) -> int:
         number = self.checkpoints

@@ -3,14 +3,15 @@
 import abc
 import math
 import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import tree
 
-from hypergrad import backend
-from hypergrad.result import files
+from hypergrad import backend, files
 
 
 class AbstractStorage(abc.ABC):
@@ -68,11 +69,14 @@ class OnDisk(AbstractStorage):
     a run that was killed finds its states again.
 
     Args:
-        directory: exists.
+        directory: exists; None: a temporary one, for as long as this object lives.
         like: a state, whose shapes all others have.
     """
 
-    def __init__(self, directory: Path, like: Any):
+    def __init__(self, directory: Path | None, like: Any):
+        if directory is None:
+            directory = Path(tempfile.mkdtemp(prefix="hypergrad-"))
+            weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.directory = directory
         self._like = like
         self._shapes = [
@@ -82,8 +86,7 @@ class OnDisk(AbstractStorage):
 
     def check_room(self, states: int) -> None:
         """Raises where the disk has no room for so many states."""
-        missing = [k for k in range(states) if not self.path(k).exists()]
-        needed = len(missing) * self.state_bytes
+        needed = max(0, states - len(self.keys())) * self.state_bytes
         free = shutil.disk_usage(self.directory).free
         if needed > free:
             raise ValueError(
@@ -108,6 +111,8 @@ class OnDisk(AbstractStorage):
         )
 
     def put(self, key: int, state: Any) -> None:
+        if key in self.keys():
+            return
         leaves = [x for x in tree.flatten(backend.to_numpy(state)) if x is not None]
         try:
             with files.replacing(self.path(key)) as file:

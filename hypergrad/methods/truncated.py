@@ -88,7 +88,8 @@ class Truncated(AbstractMethod):
     ) -> Tape:
         state = unroll.initial_state(problem, bind_values(problem, values))
         plan = self._plan(problem, state)
-        return unrolled.train(problem, values, plan)._replace(extra=plan.first)
+        tape = unrolled.train(problem, values, plan, OnDevice())
+        return tape._replace(extra=plan.first)
 
     def sweep(self, problem: Problem, tape: Tape) -> Swept:
         adjoint = back.Adjoint(problem, tape)
@@ -109,6 +110,4 @@ class Truncated(AbstractMethod):
         before = unroll.units(unroll.plan(problem, capacity, stop=first), capacity)
         swept = unroll.units(unroll.plan(problem, capacity, start=first), capacity)
         store_all = stores_all(problem, state, None, steps)
-        return unrolled.Plan(
-            before + swept, len(before), len(swept), OnDevice(), store_all
-        )
+        return unrolled.Plan(before + swept, len(before), len(swept), store_all)

@@ -11,6 +11,7 @@ from hypergrad.bound import bind_values
 from hypergrad.methods import back
 from hypergrad.methods._abstract import Tape
 from hypergrad.methods.checkpoints import Checkpoints
+from hypergrad.methods.resume import Resumption
 from hypergrad.methods.storage import AbstractStorage
 from hypergrad.problem import Bound, Problem
 from hypergrad.unroll import Segment
@@ -21,35 +22,50 @@ class Plan:
     """How a run is cut, and what is kept of it.
 
     ``units``: all steps; ``first``: the first unit that is swept; ``places``: for how
-    many states there is room; ``storage``: where; ``store_all``: whether the records of
-    all swept steps are kept.
+    many states there is room; ``store_all``: whether the records of all swept steps are
+    kept.
     """
 
     units: list[list[Segment]]
     first: int
     places: int
-    storage: AbstractStorage
     store_all: bool
 
 
-def train(problem: Problem, values: Mapping[str, np.ndarray], plan: Plan) -> Tape:
+def train(
+    problem: Problem,
+    values: Mapping[str, np.ndarray],
+    plan: Plan,
+    storage: AbstractStorage,
+    resumption: Resumption | None = None,
+) -> Tape:
     """Trains T steps. The last unit leaves its records: it is swept first."""
     bound = bind_values(problem, values)
     start = state = unroll.initial_state(problem, bound)
     swept = range(plan.first, len(plan.units))
-    checkpoints = Checkpoints(swept, plan.places, plan.storage)
+    losses: list[np.ndarray] = []
+    begin, kept = 0, []
+    if resumption is not None:
+        lengths = [sum(segment.length for segment in unit) for unit in plan.units]
+        begin, known = resumption.begin(lengths)
+        losses.append(known)
+        kept = resumption.storage.keys()
+        state = resumption.storage.get(begin) if begin else start
+    checkpoints = Checkpoints(swept, plan.places, storage, kept)
     leave = back.records_can_leave(problem)
     records: dict[int, list] = {}
-    losses: list[tuple[int, Any]] = []
-    for k, unit in enumerate(plan.units):
+    for k, unit in enumerate(plan.units[begin:], begin):
         checkpoints.offer(k, state)
         if leave and k in swept and (plan.store_all or k == swept[-1]):
             *found, state, parts = back.record_unit(problem, bound, unit, state)
             records[k] = found
-            losses += parts
-            continue
-        state, parts = forward(problem, bound, unit, state)
-        losses += parts
+        else:
+            state, parts = forward(problem, bound, unit, state)
+        losses.append(joined(parts))
+        if resumption is not None:
+            resumption.ran(k, losses[-1], state)
+            if not checkpoints.holds(k):
+                storage.drop(k)
     loss, metrics = unroll.validate(problem, state, bound)
     return Tape(
         values,
@@ -59,9 +75,10 @@ def train(problem: Problem, values: Mapping[str, np.ndarray], plan: Plan) -> Tap
         plan.units,
         start,
         state,
-        joined(losses),
+        np.concatenate(losses),
         checkpoints,
         records,
+        resumption,
     )
 
 

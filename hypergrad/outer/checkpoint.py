@@ -9,12 +9,11 @@ import keras
 import numpy as np
 from keras import tree
 
-from hypergrad import backend
+from hypergrad import backend, files
 from hypergrad.outer.descent import Place
 from hypergrad.outer.history import History
 from hypergrad.outer.steps import AbstractSteps
 from hypergrad.outer.study import Scored, Study
-from hypergrad.result import files
 from hypergrad.status import Status
 
 FILE = "tune"

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
+from hypergrad import files
 from hypergrad.problem import Problem
-from hypergrad.result import files, tuned_model
+from hypergrad.result import tuned_model
 from hypergrad.result.summary import summary_text, value_text
 from hypergrad.status import Status
 

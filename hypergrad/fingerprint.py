@@ -1,4 +1,4 @@
-"""What tells one tune from another: a directory belongs to one of them."""
+"""What tells one tune, or one sweep, from another: a directory belongs to one."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hypergrad.data import AbstractBatches, Parts
-from hypergrad.outer.description import checksum, described, shortened
+from hypergrad.description import checksum, described, shortened
 from hypergrad.problem import Problem
 
 FUNCTIONS = ("init", "step", "train_loss", "update", "val_loss", "batches")
@@ -34,7 +34,11 @@ def fingerprint(problem: Problem, settings: Mapping[str, Any]) -> dict[str, str]
 
 
 def refuse_other(
-    directory: Path, stored: Mapping[str, str], now: Mapping[str, str], done: bool
+    directory: Path,
+    stored: Mapping[str, str],
+    now: Mapping[str, str],
+    done: bool = False,
+    what: str = "tune",
 ) -> None:
     """Raises where a directory belongs to another tune, naming what differs.
 
@@ -55,9 +59,9 @@ def refuse_other(
     if names == ["initial weights"]:
         hint = " Call keras.utils.set_random_seed(…) before the model is built, or"
     raise ValueError(
-        f"The directory {str(directory)!r} holds a tune that is not this one. Expected "
-        f"the same problem and settings. Received: {differences}.{hint} Use another "
-        "directory, or remove it."
+        f"The directory {str(directory)!r} holds a {what} that is not this one. "
+        f"Expected the same problem and settings. Received: {differences}.{hint} Use "
+        "another directory, or remove it."
     )
 
 

@@ -67,8 +67,10 @@ def read(directory: Path, name: str) -> Any:
     return _unpacked(document["content"], arrays)
 
 
-def writable(directory: Any) -> Path:
+def writable(directory: Any, argument: str = "directory") -> Path:
     """The directory, made where it is missing and tried by writing to it.
+
+    ``argument``: what the user calls it.
 
     Raises:
         ValueError: nothing can be written there.
@@ -81,7 +83,7 @@ def writable(directory: Any) -> Path:
         (path / ".writable").unlink()
     except OSError as error:
         raise ValueError(
-            f"`directory` must be a folder that can be written to. Received: "
+            f"`{argument}` must be a folder that can be written to. Received: "
             f"{str(directory)!r}: {error}. Choose another, or free some space."
         ) from error
     return path
