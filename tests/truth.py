@@ -55,13 +55,19 @@ def product(*nets: str) -> list[Cell]:
     ]
 
 
+WITHOUT_EFFECT = {("Muon", "clipvalue"): ("adam_beta_1",)}
+"""Where all that Muon's Adam updates, biases, is clipped to one value in every step,
+its corrected mean is that value for any beta."""
+
+
 @functools.lru_cache(maxsize=4)
 def made(cell: Cell) -> tuple[hg.Problem, dict[str, float]]:
     """(problem, values): everything that has a derivative is tuned, at once."""
     keras.utils.set_random_seed(0)
     rule, net = RULES[cell.rule], NETS[cell.net]
     optimizer, tuned = optimizer_of(rule, cell.variant, cell.option)
-    tuned = {name: v for name, v in tuned.items() if name not in rule.idle}
+    idle = (*rule.idle, *WITHOUT_EFFECT.get((cell.rule, cell.option), ()))
+    tuned = {name: v for name, v in tuned.items() if name not in idle}
     if not rule.sees_gradients:
         tuned = {name: v for name, v in tuned.items() if name in rule.direct}
         net = dataclasses.replace(net, numbers={})

@@ -164,6 +164,7 @@ def compared(name: str, seed: int, folder: Path) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/precision"))
+    parser.add_argument("--models", nargs="*", default=MODELS, choices=MODELS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,7 +178,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     runs = [
         run
-        for name in MODELS
+        for name in options.models
         for seed in range(options.seeds)
         for run in compared(name, seed, options.out)
     ]

@@ -30,10 +30,10 @@ class FromKeras(AbstractRule):
     tensors stand in the twin's attributes as `Traced` numbers.
 
     Exact to rounding, with two limits that the rules of this package do not have. The
-    derivative is that of Keras' arithmetic: NaN for some optimizers (those with a root
-    of a second moment) as soon as one gradient is exactly zero. And a Python branch on
-    a tuned number must have one answer over the whole range of the number, or `Traced`
-    raises.
+    derivative is that of the optimizer's own arithmetic, but for square roots, whose
+    derivative at 0 is ½ here instead of infinite: a power or a division may still give
+    NaN where a gradient is exactly zero. And a Python branch on a tuned number must
+    have one answer over the whole range of the number, or `Traced` raises.
 
     ``use_ema``, ``gradient_accumulation_steps`` and clipping run without branches on
     traced values, in ``pure_twin.py`` instead of Keras' code. A number is one for all
