@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "support.md"
 DERIVATIVES = (
-    "tracing finite_roots vjp jvp value_and_grad grad fori_loop add convert".split()
+    "tracing finite_roots vjp value_and_grad grad fori_loop add convert".split()
 )
 SOURCES = {
     "hypergrad/backend/_*.py": None,
