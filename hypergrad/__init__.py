@@ -5,7 +5,14 @@ from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
-from hypergrad.methods import Forward, Reverse, Truncated
+from hypergrad.methods import (
+    EvolutionStrategies,
+    FiniteDifference,
+    Forward,
+    PersistentES,
+    Reverse,
+    Truncated,
+)
 from hypergrad.outer import Budget
 from hypergrad.problem import PerExample, PerStep, Problem, TrainState
 from hypergrad.result import Result
@@ -17,6 +24,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "EvolutionStrategies",
+    "FiniteDifference",
     "Float",
     "Forward",
     "Hypergradient",
@@ -25,6 +34,7 @@ __all__ = [
     "PerStep",
     "PerTarget",
     "PerVariable",
+    "PersistentES",
     "Problem",
     "Result",
     "Reverse",

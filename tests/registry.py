@@ -26,7 +26,8 @@ class Method:
     ``opaque_step``: it takes a Problem with ``step`` alone. ``needs_convergence``: it
     is right at a solution of the inner problem only. ``least_steps``: the shortest run
     it takes. ``any_length``: another T compiles nothing (a fixed number of checkpoints
-    puts T into the length of a segment).
+    puts T into the length of a segment). ``tolerance``: how far from a closed form a
+    method may be that is not exact, relative; 0: it makes no claim.
     """
 
     name: str
@@ -36,11 +37,12 @@ class Method:
     needs_convergence: bool = False
     least_steps: int = 1
     any_length: bool = True
+    tolerance: float = 0.0
 
     def applies_to(self, problem: hg.Problem, converged: bool = True) -> bool:
-        """Whether its exactness is claimed for this problem."""
+        """Whether it claims to be right, to its tolerance, for this problem."""
         return (
-            self.exact
+            (self.exact or self.tolerance > 0.0)
             and (self.opaque_step or problem.step is None)
             and (converged or not self.needs_convergence)
             and problem.num_steps >= self.least_steps
@@ -58,7 +60,15 @@ METHODS = (
     Method("Forward()", hg.Forward),
     Method("Forward(2)", lambda: hg.Forward(2)),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),
-    Method("Truncated(3)", lambda: hg.Truncated(3), exact=False),
+    Method("Truncated(2)", lambda: hg.Truncated(2), exact=False),
+    Method("FiniteDifference()", hg.FiniteDifference, exact=False, tolerance=1e-6),
+    Method("EvolutionStrategies(2)", lambda: hg.EvolutionStrategies(2), exact=False),
+    Method("PersistentES(2)", lambda: hg.PersistentES(2, truncation=2), exact=False),
+    Method(
+        "PersistentES(sum)",
+        lambda: hg.PersistentES(2, truncation=2, objective="sum"),
+        exact=False,
+    ),
 )
 
 

@@ -1,8 +1,21 @@
 """Ways to differentiate, one a file."""
 
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
+from hypergrad.methods.evolution_strategies import EvolutionStrategies
+from hypergrad.methods.finite_difference import FiniteDifference
 from hypergrad.methods.forward import Forward
+from hypergrad.methods.persistent_es import PersistentES
 from hypergrad.methods.reverse import Reverse
 from hypergrad.methods.truncated import Truncated
 
-__all__ = ["AbstractMethod", "Forward", "Reverse", "Swept", "Tape", "Truncated"]
+__all__ = [
+    "AbstractMethod",
+    "EvolutionStrategies",
+    "FiniteDifference",
+    "Forward",
+    "PersistentES",
+    "Reverse",
+    "Swept",
+    "Tape",
+    "Truncated",
+]

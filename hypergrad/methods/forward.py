@@ -10,7 +10,7 @@ from keras import ops, tree
 
 from hypergrad import backend, unroll
 from hypergrad.bound import bind_values, push_bound
-from hypergrad.methods import unrolled
+from hypergrad.methods import plain, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.reverse import prepare_once
 from hypergrad.problem import Bound, Problem
@@ -82,7 +82,7 @@ class Forward(AbstractMethod):
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_all() -> None:
-            tape = self._plain(problem, values, steps=0)
+            tape = _at_start(problem, values)
             tangents = _start(problem, values, *self._chunks(problem)[0])
             _carry(problem, tape, tangents, steps=0)
             unroll.validate(problem, tape.final, tape.bound)
@@ -97,8 +97,8 @@ class Forward(AbstractMethod):
         sweep_follows: bool = False,
     ) -> Tape:
         if not sweep_follows:
-            return self._plain(problem, values)
-        tape = self._plain(problem, values, steps=0)
+            return plain.train(problem, values)
+        tape = _at_start(problem, values)
         tangents = _start(problem, values, *self._chunks(problem)[0])
         state, tangents, losses = _carry(problem, tape, tangents)
         loss, metrics = unroll.validate(problem, state, tape.bound)
@@ -126,27 +126,6 @@ class Forward(AbstractMethod):
         flat = np.concatenate([backend.to_numpy(column) for column in columns])
         return Swept(_unflattened(problem, flat[: _size(problem)]))
 
-    def _plain(
-        self,
-        problem: Problem,
-        values: Mapping[str, np.ndarray],
-        steps: int | None = None,
-    ) -> Tape:
-        """A run without tangents; with ``steps=0`` it stays at its start."""
-        bound = bind_values(problem, values)
-        state = unroll.initial_state(problem, bound)
-        wanted = unroll.sqrt_capacity(problem, state, problem.num_steps)
-        capacity = unroll.lasting_capacity(problem, "capacity", wanted)
-        segments = unroll.plan(problem, capacity)
-        tape = Tape(values, bound, None, {}, [segments], state, state, np.zeros(0))
-        if steps == 0:
-            return tape
-        end, losses = unrolled.forward(problem, bound, segments, state)
-        loss, metrics = unroll.validate(problem, end, bound)
-        return tape._replace(
-            final=end, loss=loss, metrics=metrics, train_losses=unrolled.joined(losses)
-        )
-
     def _together(self, problem: Problem) -> int:
         return min(_size(problem), self.chunk or AT_ONCE)
 
@@ -156,6 +135,14 @@ class Forward(AbstractMethod):
         return [
             (first, first + together) for first in range(0, _size(problem), together)
         ]
+
+
+def _at_start(problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
+    """The tape of a run that has not begun."""
+    bound = bind_values(problem, values)
+    state = unroll.initial_state(problem, bound)
+    segments = unroll.plan(problem, plain.capacity(problem, state))
+    return Tape(values, bound, None, {}, [segments], state, state, np.zeros(0))
 
 
 def _size(problem: Problem) -> int:
@@ -221,7 +208,7 @@ def _carry(
     """
     state, (Z, directions) = tape.start, tangents
     losses = []
-    [segments] = tape.units
+    segments = [segment for unit in tape.units for segment in unit]
     for segment, inputs, pushed in _inputs(problem, tape.bound, directions, segments):
         if steps == 0:
             inputs = inputs._replace(length=np.int32(0))

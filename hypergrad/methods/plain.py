@@ -1,0 +1,65 @@
+"""Plain trainings: nothing is kept of them but what they ended with.
+
+All run the compiled segments of `unroll`, whatever the values: a method that needs
+losses alone compiles nothing of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hypergrad import unroll
+from hypergrad.bound import bind_values
+from hypergrad.methods import unrolled
+from hypergrad.methods._abstract import Tape
+from hypergrad.methods.reverse import prepare_once
+from hypergrad.methods.storage import OnDevice
+from hypergrad.problem import Problem
+
+
+def prepare(problem: Problem, values: Mapping[str, np.ndarray]) -> None:
+    """Compiles a training, as a graph where XLA refuses; once a problem."""
+
+    def compile_run() -> None:
+        bound = bind_values(problem, values)
+        state = unroll.initial_state(problem, bound)
+        unroll.validate(problem, state, bound)
+        program = unroll.forward_program(problem)
+        seen = set()
+        for segment in unroll.plan(problem, capacity(problem, state)):
+            form = problem.form(segment.start), segment.capacity
+            if form not in seen:
+                # A segment of no steps: compiles, and computes nothing.
+                inputs = unroll.step_inputs(problem, bound, segment)
+                program(state, inputs._replace(length=np.int32(0)), problem.data)
+                seen.add(form)
+
+    prepare_once(problem, "plain", compile_run)
+
+
+def train(problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
+    """Trains T steps."""
+    state = unroll.initial_state(problem, bind_values(problem, values))
+    steps = capacity(problem, state)
+    units = unroll.units(unroll.plan(problem, steps), steps)
+    plan = unrolled.Plan(units, len(units), 1, False)
+    return unrolled.train(problem, values, plan, OnDevice())
+
+
+def score(problem: Problem, values: Mapping[str, np.ndarray]) -> float:
+    """E after T steps; NaN or infinite where training diverged."""
+    bound = bind_values(problem, values)
+    state = unroll.initial_state(problem, bound)
+    segments = unroll.plan(problem, capacity(problem, state))
+    *_, (_, end, _) = unroll.forward(problem, state, bound, segments)
+    return float(unroll.validate(problem, end, bound)[0])
+
+
+def capacity(problem: Problem, state: Any) -> int:
+    """The room of a segment: that of `Reverse`, so that they share programs.
+
+    ``state``: one of the run, for its size.
+    """
+    wanted = unroll.sqrt_capacity(problem, state, problem.num_steps)
+    return unroll.lasting_capacity(problem, "capacity", wanted)
