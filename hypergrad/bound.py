@@ -102,9 +102,12 @@ def push_bound(
         Bound; shared (k, …) and per_example (k, examples, …) on the device, per_step
         in NumPy as (T, k, …).
     """
-    rows = _hparams(problem, {name: directions[name] for name in problem.rows})
+    # Directions are no values: they are not kept inside of a range.
+    dtype = hparam_dtype()
+    moved = {n: backend.convert(np.asarray(d, dtype)) for n, d in directions.items()}
+    rows = {name: moved[name] for name in problem.rows}
+    pushed = _without(moved, problem.rows)
     hparams = _hparams(problem, _without(values, problem.rows))
-    pushed = _hparams(problem, _without(directions, problem.rows))
     if problem.bind is None:
         return Bound(pushed, {}, rows)
 
