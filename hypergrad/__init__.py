@@ -5,7 +5,7 @@ from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
-from hypergrad.methods import Reverse, Truncated
+from hypergrad.methods import Reverse, Reversible, Truncated
 from hypergrad.outer import Budget
 from hypergrad.problem import PerExample, PerStep, Problem, TrainState
 from hypergrad.result import Result
@@ -27,6 +27,7 @@ __all__ = [
     "Problem",
     "Result",
     "Reverse",
+    "Reversible",
     "Schedule",
     "Status",
     "TrainState",

@@ -26,7 +26,9 @@ class Method:
     ``opaque_step``: it takes a Problem with ``step`` alone. ``needs_convergence``: it
     is right at a solution of the inner problem only. ``least_steps``: the shortest run
     it takes. ``any_length``: another T compiles nothing (a fixed number of checkpoints
-    puts T into the length of a segment).
+    puts T into the length of a segment). ``momentum_only``: it takes Keras models that
+    are compiled with ``SGD(momentum=…)``, no others. ``tolerance``: how far from the
+    other exact methods it may be, relatively: 1e-12 is the rounding of float64.
     """
 
     name: str
@@ -36,14 +38,27 @@ class Method:
     needs_convergence: bool = False
     least_steps: int = 1
     any_length: bool = True
+    momentum_only: bool = False
+    tolerance: float = 1e-12
+
+    def takes(self, problem: hg.Problem) -> bool:
+        """Whether it runs on this problem at all."""
+        rule = None if problem.keras is None else problem.keras.rule
+        return (
+            (self.opaque_step or problem.step is None)
+            and problem.num_steps >= self.least_steps
+            and (
+                not self.momentum_only
+                or (isinstance(rule, rules.SGD) and rule.has_momentum)
+            )
+        )
 
     def applies_to(self, problem: hg.Problem, converged: bool = True) -> bool:
         """Whether its exactness is claimed for this problem."""
         return (
             self.exact
-            and (self.opaque_step or problem.step is None)
+            and self.takes(problem)
             and (converged or not self.needs_convergence)
-            and problem.num_steps >= self.least_steps
         )
 
 
@@ -53,6 +68,7 @@ METHODS = (
     Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3),
     Method("Reverse('log')", lambda: hg.Reverse("log")),
     Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
+    Method("Reversible()", hg.Reversible, momentum_only=True, tolerance=1e-10),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),
     Method("Truncated(3)", lambda: hg.Truncated(3), exact=False),
 )

@@ -2,6 +2,7 @@
 
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.reverse import Reverse
+from hypergrad.methods.reversible import Reversible
 from hypergrad.methods.truncated import Truncated
 
-__all__ = ["AbstractMethod", "Reverse", "Swept", "Tape", "Truncated"]
+__all__ = ["AbstractMethod", "Reverse", "Reversible", "Swept", "Tape", "Truncated"]
