@@ -11,6 +11,7 @@ from hypergrad.methods import (
     Forward,
     PersistentES,
     Reverse,
+    Reversible,
     Truncated,
 )
 from hypergrad.outer import Budget
@@ -38,6 +39,7 @@ __all__ = [
     "Problem",
     "Result",
     "Reverse",
+    "Reversible",
     "Schedule",
     "Status",
     "TrainState",

@@ -99,6 +99,9 @@ def hypergradient(
 
 def run_status(problem: Problem, tape: Any) -> Status:
     """The status of a run before its sweep."""
+    if not tape.status.ok:
+        failed: Status = tape.status
+        return failed
     if np.isfinite(tape.loss) and all_finite(problem, tape.final):
         return Status()
     return locate(problem, tape)

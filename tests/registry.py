@@ -26,8 +26,10 @@ class Method:
     ``opaque_step``: it takes a Problem with ``step`` alone. ``needs_convergence``: it
     is right at a solution of the inner problem only. ``least_steps``: the shortest run
     it takes. ``any_length``: another T compiles nothing (a fixed number of checkpoints
-    puts T into the length of a segment). ``tolerance``: how far from a closed form a
-    method may be that is not exact, relative; 0: it makes no claim.
+    puts T into the length of a segment). ``momentum_only``: it takes Keras models that
+    are compiled with ``SGD(momentum=…)``, no others. ``tolerance``: how far from a
+    closed form and from the other exact methods it may be, relatively; None: to
+    rounding where it is exact, else it makes no claim.
     """
 
     name: str
@@ -37,15 +39,27 @@ class Method:
     needs_convergence: bool = False
     least_steps: int = 1
     any_length: bool = True
-    tolerance: float = 0.0
+    momentum_only: bool = False
+    tolerance: float | None = None
+
+    def takes(self, problem: hg.Problem) -> bool:
+        """Whether it runs on this problem at all."""
+        rule = None if problem.keras is None else problem.keras.rule
+        return (
+            (self.opaque_step or problem.step is None)
+            and problem.num_steps >= self.least_steps
+            and (
+                not self.momentum_only
+                or (isinstance(rule, rules.SGD) and rule.has_momentum)
+            )
+        )
 
     def applies_to(self, problem: hg.Problem, converged: bool = True) -> bool:
         """Whether it claims to be right, to its tolerance, for this problem."""
         return (
-            (self.exact or self.tolerance > 0.0)
-            and (self.opaque_step or problem.step is None)
+            (self.exact or self.tolerance is not None)
+            and self.takes(problem)
             and (converged or not self.needs_convergence)
-            and problem.num_steps >= self.least_steps
         )
 
 
@@ -59,6 +73,7 @@ METHODS = (
     Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
     Method("Forward()", hg.Forward),
     Method("Forward(2)", lambda: hg.Forward(2)),
+    Method("Reversible()", hg.Reversible, momentum_only=True, tolerance=1e-10),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),
     Method("Truncated(2)", lambda: hg.Truncated(2), exact=False),
     Method("FiniteDifference()", hg.FiniteDifference, exact=False, tolerance=1e-6),

@@ -6,6 +6,7 @@ from hypergrad.methods.finite_difference import FiniteDifference
 from hypergrad.methods.forward import Forward
 from hypergrad.methods.persistent_es import PersistentES
 from hypergrad.methods.reverse import Reverse
+from hypergrad.methods.reversible import Reversible
 from hypergrad.methods.truncated import Truncated
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Forward",
     "PersistentES",
     "Reverse",
+    "Reversible",
     "Swept",
     "Tape",
     "Truncated",

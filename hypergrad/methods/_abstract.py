@@ -22,7 +22,8 @@ class Tape(NamedTuple):
     between which states may be kept; ``start``, ``final``: the first and last state;
     ``train_losses``: array (T,); ``checkpoints``: states at starts of units, or None;
     ``records``: dict, index of a unit → what its steps left, None where it has left;
-    ``extra``: what else the sweep of a method needs.
+    ``extra``: what else the sweep of a method needs. ``status``: not ok where the
+    method knows itself that the run failed, saying why; its loss is NaN.
     """
 
     values: Mapping[str, np.ndarray]
@@ -36,6 +37,7 @@ class Tape(NamedTuple):
     checkpoints: Checkpoints | None = None
     records: dict[int, list] = {}
     extra: Any = None
+    status: Status = Status()
 
     def spans(self, problem: Problem) -> Iterator[tuple[Any, Any, Segment]]:
         """(start, end, segment) of a run; states that were not kept are run again."""

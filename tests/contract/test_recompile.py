@@ -11,6 +11,7 @@ from registry import METHODS, RULES
 
 NET = NETS["tanh"]
 ANY_LENGTH = [m for m in METHODS if m.any_length]
+FUNCTIONAL = [m for m in ANY_LENGTH if not m.momentum_only]
 
 
 def traces(function, *args) -> int:
@@ -20,14 +21,30 @@ def traces(function, *args) -> int:
     return Traces.total - before
 
 
-@pytest.fixture(scope="module")
-def warm():
-    """(problem, values), one hypergradient of each method computed."""
-    optimizer, tuned = optimizer_of(RULES["Adam"], "plain", "decay")
+def warmed(rule: str, variant: str, methods: list) -> tuple:
+    """(problem, values), one hypergradient of each of these methods computed."""
+    optimizer, tuned = optimizer_of(RULES[rule], variant, "decay")
     problem, values = problem_of(NET, optimizer, tuned)
-    for method in METHODS:
+    for method in methods:
         hg.hypergradient(problem, values, method.make())
     return problem, values
+
+
+@pytest.fixture(scope="module")
+def warm():
+    methods = [m for m in METHODS if not m.momentum_only]
+    return warmed("Adam", "plain", methods)
+
+
+@pytest.fixture(scope="module")
+def warm_momentum():
+    return warmed("SGD", "momentum", [m for m in METHODS if m.momentum_only])
+
+
+@pytest.fixture
+def suited(warm, warm_momentum, method):
+    """The problem that the method of the test is warm on."""
+    return warm_momentum if method.momentum_only else warm
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -42,8 +59,8 @@ def warm():
     }.items(),
     ids=lambda kind: kind[0],
 )
-def test_other_values_of_any_kind(warm, method, kind):
-    problem, values = warm
+def test_other_values_of_any_kind(suited, method, kind):
+    problem, values = suited
     for factor in (1.0, 1.01):
         given = {name: kind[1](v * factor) for name, v in values.items()}
         assert traces(hg.hypergradient, problem, given, method.make()) == 0
@@ -56,8 +73,8 @@ def test_a_part_of_the_values_and_none(warm):
 
 
 @pytest.mark.parametrize("method", ANY_LENGTH, ids=lambda m: m.name)
-def test_another_number_of_steps(warm, method):
-    problem, values = warm
+def test_another_number_of_steps(suited, method):
+    problem, values = suited
     for num_steps in (3, 5, 6, 11):
         longer = problem.replace(num_steps=num_steps)
         assert traces(hg.hypergradient, longer, values, method.make()) == 0, num_steps
@@ -119,7 +136,7 @@ def test_partial_batches_cost_one_program_for_each_shape():
         assert traces(hg.hypergradient, longer, values) == 0
 
 
-@pytest.mark.parametrize("method", ANY_LENGTH, ids=lambda m: m.name)
+@pytest.mark.parametrize("method", FUNCTIONAL, ids=lambda m: m.name)
 def test_functional_problems(method):
     form = constant_rate()
     hg.hypergradient(form.problem, form.values, method.make())

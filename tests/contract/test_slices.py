@@ -26,7 +26,8 @@ from problems import (
 from registry import METHODS, RULES
 
 EXACT = [m for m in METHODS if m.exact and not m.needs_convergence]
-OPAQUE = [m for m in EXACT if m.opaque_step]
+OPAQUE = [m for m in EXACT if m.opaque_step and not m.momentum_only]
+FUNCTIONAL = [m for m in EXACT if not m.momentum_only]
 STEPS = 7
 
 
@@ -40,7 +41,7 @@ def same(a: hg.Hypergradient, b: hg.Hypergradient, tolerance: float = 1e-12) -> 
         assert np.max(np.abs(a.gradient[name] - expected)) <= tolerance * scale, name
 
 
-@pytest.mark.parametrize("method", EXACT, ids=lambda m: m.name)
+@pytest.mark.parametrize("method", FUNCTIONAL, ids=lambda m: m.name)
 def test_per_step_slices_equal_the_dense_form(method):
     """``PerStep`` against a step that is shown all rates and takes its own."""
     q = quadratic(seed=6)
@@ -73,7 +74,7 @@ def test_per_step_slices_equal_the_dense_form(method):
     )
 
 
-@pytest.mark.parametrize("method", EXACT, ids=lambda m: m.name)
+@pytest.mark.parametrize("method", FUNCTIONAL, ids=lambda m: m.name)
 @pytest.mark.parametrize("whole_batches", [True, False])
 def test_per_example_slices_equal_the_dense_form(method, whole_batches):
     """``PerExample`` against a step that is shown all weights and takes its rows."""
@@ -159,7 +160,8 @@ def test_all_ways_of_storing_agree_on_a_keras_model():
     problem, values = problem_of(NETS["tanh"], optimizer, tuned, rows=7, steps=9)
     plain = hg.hypergradient(problem, values, hg.Reverse("all"))
     for method in EXACT:
-        same(hg.hypergradient(problem, values, method.make()), plain)
+        found = hg.hypergradient(problem, values, method.make())
+        same(found, plain, method.tolerance or 1e-12)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 5, 8, 17])
