@@ -1,11 +1,11 @@
 """Gradient-based hyperparameter optimisation of Keras 3 models."""
 
-from hypergrad import callbacks, optimizers
+from hypergrad import callbacks, linear, optimizers
 from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
-from hypergrad.methods import Reverse, Truncated
+from hypergrad.methods import Implicit, Reverse, Truncated
 from hypergrad.outer import Budget
 from hypergrad.problem import PerExample, PerStep, Problem, TrainState
 from hypergrad.result import Result
@@ -19,6 +19,7 @@ __all__ = [
     "Budget",
     "Float",
     "Hypergradient",
+    "Implicit",
     "NonFiniteError",
     "PerExample",
     "PerStep",
@@ -34,6 +35,7 @@ __all__ = [
     "callbacks",
     "grad",
     "hypergradient",
+    "linear",
     "optimizers",
     "search",
     "tunables",

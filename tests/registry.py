@@ -26,7 +26,8 @@ class Method:
     ``opaque_step``: it takes a Problem with ``step`` alone. ``needs_convergence``: it
     is right at a solution of the inner problem only. ``least_steps``: the shortest run
     it takes. ``any_length``: another T compiles nothing (a fixed number of checkpoints
-    puts T into the length of a segment).
+    puts T into the length of a segment). ``rule_numbers``: it takes numbers of the
+    rule, which an implicit method refuses.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Method:
     needs_convergence: bool = False
     least_steps: int = 1
     any_length: bool = True
+    rule_numbers: bool = True
 
     def applies_to(self, problem: hg.Problem, converged: bool = True) -> bool:
         """Whether its exactness is claimed for this problem."""
@@ -55,7 +57,43 @@ METHODS = (
     Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),
     Method("Truncated(3)", lambda: hg.Truncated(3), exact=False),
+    Method(
+        "Implicit(CG)",
+        lambda: hg.Implicit(hg.linear.CG(tolerance=1e-13)),
+        opaque_step=False,
+        needs_convergence=True,
+        rule_numbers=False,
+    ),
+    Method(
+        "Implicit(FixedPoint)",
+        lambda: hg.Implicit(hg.linear.FixedPoint(400)),
+        opaque_step=False,
+        needs_convergence=True,
+        rule_numbers=False,
+    ),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """A solver that is right to rounding on small well-conditioned systems.
+
+    ``make``: function → solver. ``solves``: whether it solves A x = b; without it the
+    residual says that it does not.
+    """
+
+    make: Callable[[], hg.linear.AbstractSolver]
+    solves: bool = True
+
+
+SOLVERS = {
+    "CG": Solver(lambda: hg.linear.CG(tolerance=1e-13)),
+    "Neumann": Solver(lambda: hg.linear.Neumann(300)),
+    "Neumann(scale)": Solver(lambda: hg.linear.Neumann(300, 0.4)),
+    "Nystrom": Solver(lambda: hg.linear.Nystrom(7, rho=1e-13)),
+    "FixedPoint": Solver(lambda: hg.linear.FixedPoint(300)),
+    "Identity": Solver(hg.linear.Identity, solves=False),
+}
 
 
 @dataclasses.dataclass(frozen=True)

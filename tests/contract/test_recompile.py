@@ -6,7 +6,7 @@ import pytest
 import hypergrad as hg
 from hypergrad.backend import Traces
 from nets import BATCH, NETS, data_of, optimizer_of, problem_of
-from problems import constant_rate, rate_per_step
+from problems import constant_rate, rate_per_step, ridge
 from registry import METHODS, RULES
 
 NET = NETS["tanh"]
@@ -26,8 +26,26 @@ def warm():
     optimizer, tuned = optimizer_of(RULES["Adam"], "plain", "decay")
     problem, values = problem_of(NET, optimizer, tuned)
     for method in METHODS:
-        hg.hypergradient(problem, values, method.make())
+        if method.rule_numbers:
+            hg.hypergradient(problem, values, method.make())
     return problem, values
+
+
+@pytest.fixture(scope="module")
+def warm_model():
+    """The same for methods that take no numbers of the rule."""
+    optimizer, _ = optimizer_of(RULES["Adam"], "plain", "decay")
+    problem, values = problem_of(NET, optimizer, {})
+    for method in METHODS:
+        if not method.rule_numbers:
+            hg.hypergradient(problem, values, method.make())
+    return problem, values
+
+
+@pytest.fixture
+def warm_for(warm, warm_model):
+    """Function, method → the (problem, values) it was warmed on."""
+    return lambda method: warm if method.rule_numbers else warm_model
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -42,8 +60,8 @@ def warm():
     }.items(),
     ids=lambda kind: kind[0],
 )
-def test_other_values_of_any_kind(warm, method, kind):
-    problem, values = warm
+def test_other_values_of_any_kind(warm_for, method, kind):
+    problem, values = warm_for(method)
     for factor in (1.0, 1.01):
         given = {name: kind[1](v * factor) for name, v in values.items()}
         assert traces(hg.hypergradient, problem, given, method.make()) == 0
@@ -56,8 +74,8 @@ def test_a_part_of_the_values_and_none(warm):
 
 
 @pytest.mark.parametrize("method", ANY_LENGTH, ids=lambda m: m.name)
-def test_another_number_of_steps(warm, method):
-    problem, values = warm
+def test_another_number_of_steps(warm_for, method):
+    problem, values = warm_for(method)
     for num_steps in (3, 5, 6, 11):
         longer = problem.replace(num_steps=num_steps)
         assert traces(hg.hypergradient, longer, values, method.make()) == 0, num_steps
@@ -121,11 +139,13 @@ def test_partial_batches_cost_one_program_for_each_shape():
 
 @pytest.mark.parametrize("method", ANY_LENGTH, ids=lambda m: m.name)
 def test_functional_problems(method):
-    form = constant_rate()
-    hg.hypergradient(form.problem, form.values, method.make())
+    form = constant_rate() if method.rule_numbers else ridge()
+    problem = form.problem.replace(num_steps=7)
+    hg.hypergradient(problem, form.values, method.make())
+    (name,) = form.values
     for num_steps in (3, 20):
-        other = form.problem.replace(num_steps=num_steps)
-        assert traces(hg.hypergradient, other, {"rate": 0.1}, method.make()) == 0
+        other = problem.replace(num_steps=num_steps)
+        assert traces(hg.hypergradient, other, {name: 0.1}, method.make()) == 0
 
 
 def test_per_step_values_of_the_same_length():
