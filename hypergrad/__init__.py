@@ -1,6 +1,6 @@
 """Gradient-based hyperparameter optimisation of Keras 3 models."""
 
-from hypergrad import callbacks, optimizers
+from hypergrad import callbacks, linear, optimizers
 from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
@@ -9,6 +9,7 @@ from hypergrad.methods import (
     EvolutionStrategies,
     FiniteDifference,
     Forward,
+    Implicit,
     PersistentES,
     Reverse,
     Reversible,
@@ -30,6 +31,7 @@ __all__ = [
     "Float",
     "Forward",
     "Hypergradient",
+    "Implicit",
     "NonFiniteError",
     "PerExample",
     "PerStep",
@@ -47,6 +49,7 @@ __all__ = [
     "callbacks",
     "grad",
     "hypergradient",
+    "linear",
     "optimizers",
     "search",
     "tunables",

@@ -120,3 +120,26 @@ def _once(problem: Problem, name: str, text: str, stacklevel: int) -> None:
     problem.remember(("without influence", name), note)
     if first:
         warnings.warn(text, stacklevel=stacklevel)
+
+
+def warn_not_at_the_solution(
+    problem: Problem, gradient: Mapping[str, np.ndarray], stacklevel: int = 5
+) -> None:
+    """Warns of implicit hypergradients that are exactly zero, each name once.
+
+    Args:
+        problem: what was differentiated at the end of training.
+        gradient: dict, dE/dvalue, of an E that depends on the weights.
+        stacklevel: as in ``warnings.warn``.
+    """
+    silent = [name for name, slope in gradient.items() if not np.any(slope)]
+    for name in silent:
+        _once(
+            problem,
+            name,
+            f"`{name}` has no influence on the stationary point of the training loss, "
+            "so that the implicit hypergradient is zero: neither the gradient of the "
+            "loss at the last state nor the validation loss depends on it there. Use "
+            "Reverse() or Truncated(), or leave it out.",
+            stacklevel + 1,
+        )

@@ -62,7 +62,7 @@ def plan(
     for form, run in itertools.groupby(steps, problem.form):
         alike = list(run)
         start, length = alike[0], len(alike)
-        room = min(capacity, max(1, TRAVELLING // max(1, _bytes(form))))
+        room = min(capacity, max(1, TRAVELLING // max(1, bytes_of(form))))
         room = min(room, problem.longest_run(start) or room)
         for first in range(start, start + length, room):
             segments.append(Segment(first, min(room, start + length - first), room))
@@ -84,7 +84,8 @@ def units(segments: list[Segment], capacity: int) -> list[list[Segment]]:
     return groups
 
 
-def _bytes(form: tuple) -> int:
+def bytes_of(form: tuple) -> int:
+    """Of a batch whose leaves have these shapes and dtypes."""
     return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in form)
 
 

@@ -27,9 +27,10 @@ class Method:
     is right at a solution of the inner problem only. ``least_steps``: the shortest run
     it takes. ``any_length``: another T compiles nothing (a fixed number of checkpoints
     puts T into the length of a segment). ``momentum_only``: it takes Keras models that
-    are compiled with ``SGD(momentum=…)``, no others. ``tolerance``: how far from a
-    closed form and from the other exact methods it may be, relatively; None: to
-    rounding where it is exact, else it makes no claim.
+    are compiled with ``SGD(momentum=…)``, no others. ``rule_numbers``: it takes numbers
+    of the rule, which an implicit method refuses. ``tolerance``: how far from a closed
+    form and from the other exact methods it may be, relatively; None: to rounding where
+    it is exact, else it makes no claim.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Method:
     least_steps: int = 1
     any_length: bool = True
     momentum_only: bool = False
+    rule_numbers: bool = True
     tolerance: float | None = None
 
     def takes(self, problem: hg.Problem) -> bool:
@@ -84,7 +86,43 @@ METHODS = (
         lambda: hg.PersistentES(2, truncation=2, objective="sum"),
         exact=False,
     ),
+    Method(
+        "Implicit(CG)",
+        lambda: hg.Implicit(hg.linear.CG(tolerance=1e-13)),
+        opaque_step=False,
+        needs_convergence=True,
+        rule_numbers=False,
+    ),
+    Method(
+        "Implicit(FixedPoint)",
+        lambda: hg.Implicit(hg.linear.FixedPoint(400)),
+        opaque_step=False,
+        needs_convergence=True,
+        rule_numbers=False,
+    ),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """A solver that is right to rounding on small well-conditioned systems.
+
+    ``make``: function → solver. ``solves``: whether it solves A x = b; without it the
+    residual says that it does not.
+    """
+
+    make: Callable[[], hg.linear.AbstractSolver]
+    solves: bool = True
+
+
+SOLVERS = {
+    "CG": Solver(lambda: hg.linear.CG(tolerance=1e-13)),
+    "Neumann": Solver(lambda: hg.linear.Neumann(300)),
+    "Neumann(scale)": Solver(lambda: hg.linear.Neumann(300, 0.4)),
+    "Nystrom": Solver(lambda: hg.linear.Nystrom(7, rho=1e-13)),
+    "FixedPoint": Solver(lambda: hg.linear.FixedPoint(300)),
+    "Identity": Solver(hg.linear.Identity, solves=False),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.evolution_strategies import EvolutionStrategies
 from hypergrad.methods.finite_difference import FiniteDifference
 from hypergrad.methods.forward import Forward
+from hypergrad.methods.implicit import Implicit
 from hypergrad.methods.persistent_es import PersistentES
 from hypergrad.methods.reverse import Reverse
 from hypergrad.methods.reversible import Reversible
@@ -14,6 +15,7 @@ __all__ = [
     "EvolutionStrategies",
     "FiniteDifference",
     "Forward",
+    "Implicit",
     "PersistentES",
     "Reverse",
     "Reversible",

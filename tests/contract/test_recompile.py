@@ -6,7 +6,7 @@ import pytest
 import hypergrad as hg
 from hypergrad.backend import Traces
 from nets import BATCH, NETS, data_of, optimizer_of, problem_of
-from problems import constant_rate, rate_per_step
+from problems import constant_rate, rate_per_step, ridge
 from registry import METHODS, RULES
 
 NET = NETS["tanh"]
@@ -21,9 +21,8 @@ def traces(function, *args) -> int:
     return Traces.total - before
 
 
-def warmed(rule: str, variant: str, methods: list) -> tuple:
+def warmed(optimizer, tuned, methods: list) -> tuple:
     """(problem, values), one hypergradient of each of these methods computed."""
-    optimizer, tuned = optimizer_of(RULES[rule], variant, "decay")
     problem, values = problem_of(NET, optimizer, tuned)
     for method in methods:
         hg.hypergradient(problem, values, method.make())
@@ -32,18 +31,28 @@ def warmed(rule: str, variant: str, methods: list) -> tuple:
 
 @pytest.fixture(scope="module")
 def warm():
-    methods = [m for m in METHODS if not m.momentum_only]
-    return warmed("Adam", "plain", methods)
+    methods = [m for m in METHODS if m.rule_numbers and not m.momentum_only]
+    return warmed(*optimizer_of(RULES["Adam"], "plain", "decay"), methods)
 
 
 @pytest.fixture(scope="module")
 def warm_momentum():
-    return warmed("SGD", "momentum", [m for m in METHODS if m.momentum_only])
+    methods = [m for m in METHODS if m.momentum_only]
+    return warmed(*optimizer_of(RULES["SGD"], "momentum", "decay"), methods)
+
+
+@pytest.fixture(scope="module")
+def warm_without_rule():
+    """No numbers of the rule are tuned."""
+    optimizer, _ = optimizer_of(RULES["Adam"], "plain", "decay")
+    return warmed(optimizer, {}, [m for m in METHODS if not m.rule_numbers])
 
 
 @pytest.fixture
-def suited(warm, warm_momentum, method):
+def suited(warm, warm_momentum, warm_without_rule, method):
     """The problem that the method of the test is warm on."""
+    if not method.rule_numbers:
+        return warm_without_rule
     return warm_momentum if method.momentum_only else warm
 
 
@@ -138,11 +147,13 @@ def test_partial_batches_cost_one_program_for_each_shape():
 
 @pytest.mark.parametrize("method", FUNCTIONAL, ids=lambda m: m.name)
 def test_functional_problems(method):
-    form = constant_rate()
-    hg.hypergradient(form.problem, form.values, method.make())
+    form = constant_rate() if method.rule_numbers else ridge()
+    problem = form.problem.replace(num_steps=7)
+    hg.hypergradient(problem, form.values, method.make())
+    (name,) = form.values
     for num_steps in (3, 20):
-        other = form.problem.replace(num_steps=num_steps)
-        assert traces(hg.hypergradient, other, {"rate": 0.1}, method.make()) == 0
+        other = problem.replace(num_steps=num_steps)
+        assert traces(hg.hypergradient, other, {name: 0.1}, method.make()) == 0
 
 
 def test_per_step_values_of_the_same_length():

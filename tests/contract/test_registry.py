@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import hypergrad as hg
-from hypergrad import backend, methods, rules
+from hypergrad import backend, linear, methods, rules
 from hypergrad.rules import rule_for
 from hypergrad.space import transforms
 from problems import constant_rate
-from registry import METHODS, RULES, TRANSFORMS
+from registry import METHODS, RULES, SOLVERS, TRANSFORMS
 
 PROBLEM = constant_rate().problem
 
@@ -51,6 +51,16 @@ def test_every_method_states_its_cost_and_its_conditions(method):
     assert dataclasses.is_dataclass(made) and made.__dataclass_params__.frozen
     for section in ("Cost:", "Valid when:", "References:"):
         assert section in type(made).__doc__
+
+
+def test_every_solver_is_registered_and_states_its_cost_and_its_conditions():
+    exported = concrete(linear, linear.AbstractSolver)
+    assert {type(s.make()) for s in SOLVERS.values()} == exported
+    assert exported <= {getattr(linear, name) for name in linear.__all__}
+    for solver in exported:
+        assert solver.__dataclass_params__.frozen
+        for section in ("Cost:", "Valid when:", "References:"):
+            assert section in solver.__doc__
 
 
 def test_every_rule_is_registered():
