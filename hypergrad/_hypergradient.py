@@ -77,7 +77,7 @@ def hypergradient(
     gradient = nan_gradient(checked)
     info: Mapping[str, Any] = {}
     if status.ok:
-        gradient, status, info = swept(problem, method, tape, stacklevel=4)
+        gradient, status, info = swept(problem, method, tape, stacklevel=3)
     if raise_on_failure and not status.ok:
         raise NonFiniteError(status.reason)
     return Hypergradient(

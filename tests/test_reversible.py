@@ -170,7 +170,7 @@ def agree(problem, values=None, tolerance=1e-10) -> hg.Hypergradient:
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.5])
-@pytest.mark.parametrize("steps", [50, 200])
+@pytest.mark.parametrize("steps", [50, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_run_is_restored_bit_for_bit(momentum, steps, monkeypatch):
     """Weights, velocities and what they lost; the sweep counts what differs."""
     problem = problem_for(model(momentum=momentum), steps=steps)
@@ -206,7 +206,16 @@ def test_a_run_that_is_not_restored_is_said(monkeypatch):
     assert "The run was not restored" in status.reason and "`Reverse()`" in str(status)
 
 
-@pytest.mark.parametrize("option", ["bare", "decay", "clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "decay",
+        *(
+            pytest.param(option, marks=pytest.mark.slow)
+            for option in ("bare", "clipnorm", "global_clipnorm")
+        ),
+    ],
+)
 def test_a_tanh_net(option):
     optimizer, tuned = optimizer_of(RULES["SGD"], "momentum", option)
     problem, values = problem_of(NETS["tanh"], optimizer, tuned)
@@ -235,6 +244,7 @@ def test_rates_and_momenta_of_their_own_for_each_step():
     agree(problem, values)
 
 
+@pytest.mark.slow
 def test_a_bind_with_a_momentum_for_each_step():
     def bind(hparams):
         slope = keras.ops.linspace(1.0, 0.5, 9)
@@ -253,6 +263,7 @@ def test_a_start_that_is_tuned_and_weights_of_examples():
     agree(problem_for(model(momentum=0.9), names))
 
 
+@pytest.mark.slow
 def test_a_frozen_layer_is_not_kept():
     built = model(momentum=0.9)
     built.layers[0].trainable = False
@@ -312,6 +323,7 @@ def test_the_closed_form_of_heavy_ball():
     assert found == pytest.approx(form.gradient["momentum"], rel=1e-10)
 
 
+@pytest.mark.slow
 def test_what_a_long_run_keeps():
     """At most 1/20 of its states, and the bits that are lost, rounded to words."""
     problem = problem_for(model(momentum=0.9), steps=300)

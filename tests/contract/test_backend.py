@@ -37,6 +37,7 @@ def test_every_name_is_there_with_the_signature_of_the_other_backend():
         "jit": ["fn", "xla", "donate"],
         "vjp": ["fn", "primals"],
         "jvp": ["fn", "primals", "tangents"],
+        "jvps": ["fn", "primals", "tangents"],
         "value_and_grad": ["fn", "has_aux"],
         "grad": ["fn", "has_aux"],
         "fori_loop": ["n", "body", "carry"],
@@ -268,6 +269,12 @@ def test_a_buffer_leaves_a_program_where_the_backend_says_so():
 
 def test_the_cost_of_a_method_is_more_than_a_run():
     assert 3.0 <= backend.run_cost("Reverse") <= 5.5
+    assert backend.run_cost("Reversible") > backend.run_cost("Reverse")
+    assert 1.0 <= backend.run_cost("Forward") <= 5.0
+
+
+def test_second_derivatives_are_taken_in_a_known_way():
+    assert backend.second_order() in ("reverse", "mixed")
 
 
 # Leaves

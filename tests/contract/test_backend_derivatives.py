@@ -59,6 +59,19 @@ def test_jvp_carries_integer_leaves_and_ignores_their_tangents():
     assert np.array_equal(numpy(tangent["k"]), [0, 0])
 
 
+def test_jvps_are_the_jvps_of_each_direction():
+    directions = np.array([[1.0, 0.0, 2.0], [0.0, 0.0, 0.0], [-1.0, 3.0, 0.5]])
+    primals = (_leaves(MIXED), leaf(1, "int32"))
+    whole = ({"w": leaf(directions), "k": leaf([7, 7], "int32")}, leaf(5, "int32"))
+    out, tangents = backend.jvps(mixed, primals, whole)
+    assert int(out["next"]) == 2 and int(tangents["next"]) == 0
+    assert np.array_equal(numpy(tangents["k"]), [0, 0])
+    for k, direction in enumerate(directions):
+        one = ({"w": leaf(direction), "k": leaf([7, 7], "int32")}, leaf(5, "int32"))
+        expected = numpy(backend.jvp(mixed, primals, one)[1]["cube"])
+        assert numpy(tangents["cube"])[k] == pytest.approx(expected)
+
+
 def test_grad_differentiates_by_the_first_argument():
     def loss(x, y, flag):
         return ops.sum(x["w"] ** 2 * y), {"aux": x["k"] + flag}

@@ -26,8 +26,17 @@ from registry import OWN
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
 # On JAX Keras compiles its accumulation anew in every step: a second for each case.
+PAIRED = ("SGD", "Adam", "Lion")
+"""Optimizers whose pairs of options are tested in every run. All of them share the
+code of the options, and each runs every option alone and all together."""
+
 PAIRS = [
-    pytest.param(*case, marks=pytest.mark.slow if "accumulation" in case[1] else ())
+    pytest.param(
+        *case,
+        marks=()
+        if case[0] in PAIRED and "accumulation" not in case[1]
+        else pytest.mark.slow,
+    )
     for case in cases(pairs)
 ]
 SLOW_PAIRS = [pytest.param(*case, marks=pytest.mark.slow) for case in cases(pairs)]

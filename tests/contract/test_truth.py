@@ -51,9 +51,27 @@ CELLS = [
 ]
 
 
+MORE = {
+    Cell("tanh", "FromKeras-Nadam", "plain", "global_clipnorm"),
+    Cell("relu-dead", "SGD", "momentum", "global_clipnorm"),
+    Cell("relu-dead", "RMSprop", "plain", "decay"),
+    Cell("layernorm", "RMSprop", "momentum", "bare"),
+    Cell("groupnorm", "RMSprop", "centered", "decay"),
+    Cell("groupnorm", "FromKeras-own", "plain", "clipnorm"),
+    Cell("layernorm", "Adafactor", "unclipped", "bare"),
+    Cell("layernorm", "Adagrad", "initial", "clipvalue"),
+    Cell("tanh", "Ftrl", "regularized", "clipnorm"),
+    Cell("tanh", "Muon", "plain", "clipnorm"),
+    Cell("cnn-batchnorm", "Muon", "unscaled", "bare"),
+    Cell("tanh", "ScheduleFreeAdamW", "warmup", "global_clipnorm"),
+}
+"""Further variants of a rule: the first of each runs every time."""
+
+
 def judged(cell: Cell) -> list:
     """The tests of one cell, side by side: they share what is compiled."""
-    tests = [pytest.param(cell, None, id=f"{cell}-finite-differences")]
+    marks = [pytest.mark.slow] if cell in MORE else []
+    tests = [pytest.param(cell, None, id=f"{cell}-finite-differences", marks=marks)]
     if cell.is_hand_written:
         tests += [pytest.param(cell, "as-is", id=f"{cell}-hand-written")]
         if "epsilon" in RULES[cell.rule].numbers:
