@@ -390,13 +390,13 @@ CASES = {
     "dense": Case(dense, VECTOR),
     "conv-1d": Case(conv_1d, SEQUENCE),
     "conv-2d": Case(conv_2d, IMAGE, units=2),
-    "conv-3d": Case(conv_3d, VOLUME, units=2),
+    "conv-3d": Case(conv_3d, VOLUME, units=2, slow=True),
     "pooling-1d": Case(pooling_1d, SEQUENCE),
     "pooling-2d": Case(pooling_2d, IMAGE, units=2),
     "pooling-3d": Case(
         pooling_3d, VOLUME, units=2, rate=0.01, float64=("jax",), slow=True
     ),
-    "global-pooling-3d": Case(global_pooling_3d, VOLUME, units=2),
+    "global-pooling-3d": Case(global_pooling_3d, VOLUME, units=2, slow=True),
     "normalizations": Case(normalizations, VECTOR),
     "dropouts": Case(dropouts, SEQUENCE),
     "spatial-dropouts": Case(spatial_dropouts, IMAGE, slow=True),
@@ -405,7 +405,7 @@ CASES = {
     "simple-rnn": Case(simple_rnn, SEQUENCE, slow=True),
     "lstm": Case(lstm, SEQUENCE),
     "gru": Case(gru, SEQUENCE, slow=True),
-    "bidirectional": Case(bidirectional, SEQUENCE),
+    "bidirectional": Case(bidirectional, SEQUENCE, slow=True),
     "conv-lstm-1d": Case(conv_lstm_1d, (2, 3, 2), units=2, slow=True),
     "conv-lstm-2d": Case(conv_lstm_2d, (2, 3, 3, 2), units=2, slow=True),
     "conv-lstm-3d": Case(conv_lstm_3d, (2, 2, 2, 2, 2), units=2, slow=True),
@@ -416,15 +416,17 @@ CASES = {
     "activation-layers": Case(activation_layers, VECTOR),
     "merging": Case(merging, VECTOR),
     "reshaping": Case(reshaping, SEQUENCE, slow=True),
-    "upsampling": Case(upsampling, IMAGE),
+    "upsampling": Case(upsampling, IMAGE, slow=True),
     "resizing": Case(resizing, IMAGE),
     "numbers": Case(numbers, VECTOR, raw=True),
     "whole-numbers": Case(whole_numbers, (4,), integers=6),
     # Both look up in tables of TensorFlow.
     "lookups": Case(lookups, (4,), integers=6, backends=("tensorflow",)),
-    "spectrogram": Case(spectrogram, (16, 1), raw=True),
-    "mel-spectrogram": Case(mel_spectrogram, (16, 1), raw=True, float64=("jax",)),
-    "flips": Case(images.flips, IMAGE),
+    "spectrogram": Case(spectrogram, (16, 1), raw=True, slow=True),
+    "mel-spectrogram": Case(
+        mel_spectrogram, (16, 1), raw=True, float64=("jax",), slow=True
+    ),
+    "flips": Case(images.flips, IMAGE, slow=True),
     "mixes": Case(images.mixes, IMAGE, slow=True),
     "colours": Case(images.colours, IMAGE, rate=0.01, slow=True),
     # TensorFlow's gradient by such images is approximate, and refused; as a treatment
@@ -436,7 +438,7 @@ CASES = {
     "hues": Case(images.hues, IMAGE, backends=("jax",), slow=True),
     "hues-of-data": Case(images.hues, IMAGE, raw=True, slow=True),
     # On JAX Keras cannot compile the two.
-    "random-crop": Case(images.random_crop, IMAGE, backends=("tensorflow",)),
+    "random-crop": Case(images.random_crop, IMAGE, backends=("tensorflow",), slow=True),
     "elastic": Case(images.elastic, IMAGE, backends=("tensorflow",), slow=True),
     "histograms": Case(images.histograms, IMAGE, raw=True, slow=True),
     # JAX passes too, after four minutes of compiling 256 bins of its histograms.

@@ -141,6 +141,7 @@ def test_integer_classes_have_weights(record_property) -> None:
 # Several inputs and outputs.
 
 
+@pytest.mark.slow
 def test_nested_data_and_weights_of_several_losses(record_property) -> None:
     paths = ["data.x.a", "data.y.size", "loss_weights.kind", "loss_weights.size"]
     problem = nested([*paths, "data.sample_weight", "loss.kind.delta"])
@@ -150,6 +151,7 @@ def test_nested_data_and_weights_of_several_losses(record_property) -> None:
     assert_exact(problem, None, record_property)
 
 
+@pytest.mark.slow
 def test_weights_for_each_output_and_all_loss_weights_at_once(record_property) -> None:
     given = {"kind": rng.uniform(0.5, 1.5, 10), "size": rng.uniform(0.5, 1.5, 10)}
     problem = nested(["data.sample_weight.kind", "loss_weights"], sample_weight=given)
@@ -177,6 +179,7 @@ def test_automatic_names_of_outputs_do_not_depend_on_what_was_built_before() -> 
     assert set(problem.values()) == set(names)
 
 
+@pytest.mark.slow
 def test_a_bind_may_return_rows_of_examples(record_property) -> None:
     problem = problem_of(
         {

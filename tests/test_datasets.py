@@ -153,6 +153,7 @@ def test_a_dataset_of_float32_numbers() -> None:
     agrees_with_fit(problem, model_of(), tf_dataset(X, Y), shuffle=False, epochs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tf.data", "PyDataset"])
 def test_class_weights_of_a_dataset_are_those_of_fit(kind: str) -> None:
     from keras.src.trainers import data_adapters

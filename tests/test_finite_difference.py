@@ -46,6 +46,7 @@ def test_closed_forms(name):
     assert h.info["runs"] <= JUDGE.runs(form.problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [5, 60])
 @pytest.mark.parametrize("rate", [0.001, 0.05, 0.4, 0.49, 0.52])
 def test_errors_are_honest(num_steps, rate):
@@ -129,6 +130,7 @@ def of_value(loss, num_steps: int = 1) -> hg.Problem:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amplitude", [1e-9, 1e-6, 1e-3])
 @pytest.mark.parametrize("value", [0.3, 0.5, 0.7])
 def test_noise_is_owned_up_to(amplitude, value):
@@ -148,6 +150,7 @@ def test_noise_is_owned_up_to(amplitude, value):
     assert h.info["reliable"]["rate"] or amplitude == 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", np.linspace(0.2, 0.8, 12))
 def test_waves_within_the_first_steps(value):
     """Slopes that large steps do not see at all."""

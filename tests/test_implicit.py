@@ -129,6 +129,7 @@ def test_a_model_trained_to_the_end_agrees_with_reverse(loss, jit_compile):
         same(h, exact, 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer, steps",
     [
@@ -199,6 +200,7 @@ def test_chunks_equal_the_whole(kind, batch_size, batches, monkeypatch):
     assert_equal_trees(systems_of(problem, kind), whole)
 
 
+@pytest.mark.slow
 def test_a_sample_of_several_blocks(monkeypatch):
     monkeypatch.setattr(unroll, "TRAVELLING", 40)  # bytes: ten indices
     model = linear_model(keras.optimizers.SGD(0.3))
@@ -214,6 +216,7 @@ def test_a_sample_of_several_blocks(monkeypatch):
     assert_equal_trees(systems_of(fresh, Hessian), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dataset", "functional"])
 def test_batches_of_a_run_are_gone_over_once(kind):
     """Of a dataset, and of a Problem with ``batches``: each distinct batch, by rows."""
@@ -274,6 +277,7 @@ def test_a_sample_of_the_rows():
     assert found[0].gradient[L2] == found[1].gradient[L2] != found[2].gradient[L2]
 
 
+@pytest.mark.slow
 def test_all_rows_drawn_are_all_rows():
     problem = linear_problem(batch_size=5)
     drawn = hg.hypergradient(problem, method=hg.Implicit(batch=ROWS))
@@ -357,6 +361,7 @@ def test_what_it_costs():
     assert hg.Implicit(Identity(), batch=10).runs(problem) == 1 + 2.5 * 2 * 2 / 10
 
 
+@pytest.mark.slow
 def test_layers_with_a_state():
     """BatchNormalization and Dropout, and a model that stays as it was."""
     model = keras.Sequential(
@@ -388,6 +393,7 @@ def test_layers_with_a_state():
     assert_equal_trees(*twice, tolerance=0.0)
 
 
+@pytest.mark.slow
 def test_tuning_with_it():
     model = linear_model(keras.optimizers.SGD(0.3))
     numbers = {L2: hg.Float(1e-4, 1.0, sampling="log")}

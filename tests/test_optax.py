@@ -102,7 +102,9 @@ NAMES = tuple(cases()) if JAX else ()
 
 
 @only_jax
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    "activation", ["relu", pytest.param("tanh", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("case", NAMES)
 def test_injected_numbers_agree_with_differences(case, activation, record_property):
     """With ReLU the second unit is dead: roots of exactly zero."""

@@ -229,6 +229,7 @@ def test_batch_norm_and_dropout():
     assert found.info["kept_bytes"] > 9 * 8 * 8
 
 
+@pytest.mark.slow
 def test_rates_and_momenta_of_their_own_for_each_step():
     rate, momentum = hg.Float(0.0, 1.0, default=0.05), hg.Float(0.1, 1.0, default=0.8)
     names = {
@@ -255,6 +256,7 @@ def test_a_bind_with_a_momentum_for_each_step():
     agree(problem_for(model(momentum=0.9), names, bind=bind))
 
 
+@pytest.mark.slow
 def test_a_start_that_is_tuned_and_weights_of_examples():
     names = {
         "scale.dense.kernel": hg.Float(0.5, 2.0, default=1.5),
@@ -413,6 +415,7 @@ def test_weights_that_leave_the_range_are_said():
     assert np.isnan(h.gradient["optimizer.learning_rate"])
 
 
+@pytest.mark.slow
 def test_tune_with_it():
     problem = problem_for(model(momentum=0.5))
     result = hg.tune(problem, outer_steps=3, method=hg.Reversible(), verbose=0)

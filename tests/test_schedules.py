@@ -203,6 +203,9 @@ def test_another_length_compiles_nothing_and_stretches_the_curve(record_property
 
 # Schedules of Keras
 
+OFTEN = ("ExponentialDecay", "CosineDecay", "PiecewiseConstantDecay")
+"""Schedules whose numbers are tested in every run."""
+
 WITH_NUMBERS = {
     "ExponentialDecay": (
         lambda: schedules.ExponentialDecay(0.2, 3, 0.7),
@@ -254,7 +257,13 @@ def test_every_schedule_of_keras_is_here():
     assert public == {name.partition("-")[0] for name in WITH_NUMBERS}
 
 
-@pytest.mark.parametrize("case", WITH_NUMBERS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow)
+        for name in WITH_NUMBERS
+    ],
+)
 def test_the_numbers_of_a_schedule(case, record_property):
     make, names = WITH_NUMBERS[case]
     free = {f"{RATE}.{name}": hg.Float() for name in names}

@@ -59,19 +59,18 @@ def suited(warm, warm_momentum, warm_without_rule, method):
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 @pytest.mark.parametrize(
     "kind",
-    {
-        "floats": float,
-        "np.float32": np.float32,
-        "np.float64": np.float64,
-        "arrays": np.asarray,
-        "arrays of float32": lambda v: np.asarray(v, "float32"),
-    }.items(),
-    ids=lambda kind: kind[0],
+    [
+        pytest.param(float, id="floats"),
+        pytest.param(np.float32, id="np.float32", marks=pytest.mark.slow),
+        pytest.param(np.float64, id="np.float64", marks=pytest.mark.slow),
+        pytest.param(np.asarray, id="arrays", marks=pytest.mark.slow),
+        pytest.param(lambda v: np.asarray(v, "float32"), id="arrays of float32"),
+    ],
 )
 def test_other_values_of_any_kind(suited, method, kind):
     problem, values = suited
     for factor in (1.0, 1.01):
-        given = {name: kind[1](v * factor) for name, v in values.items()}
+        given = {name: kind(v * factor) for name, v in values.items()}
         assert traces(hg.hypergradient, problem, given, method.make()) == 0
 
 

@@ -39,9 +39,14 @@ OPTIONS = {
 }
 CASES = [
     *((kind, list(OWN[kind].variants)[-1], "decay") for kind in OWN),
-    ("SGD", "plain", "decay"),
-    ("Adam", "plain", "decay"),
-    *(("AdamW", "plain", option) for option in OPTIONS if option != "decay"),
+    *(
+        pytest.param(case, marks=pytest.mark.slow, id="-".join(case))
+        for case in [
+            ("SGD", "plain", "decay"),
+            ("Adam", "plain", "decay"),
+            *(("AdamW", "plain", option) for option in OPTIONS if option != "decay"),
+        ]
+    ),
 ]
 
 
@@ -151,6 +156,7 @@ def test_finite_in_float32_with_the_epsilons_of_keras(kind):
             assert np.all(np.isfinite(slope))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [("RMSprop", "centered-momentum", "decay"), ("AdamW", "plain", "global")],

@@ -26,7 +26,7 @@ from registry import OWN
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
 # On JAX Keras compiles its accumulation anew in every step: a second for each case.
-PAIRED = ("SGD", "Adam", "Lion")
+PAIRED = ("SGD",)
 """Optimizers whose pairs of options are tested in every run. All of them share the
 code of the options, and each runs every option alone and all together."""
 

@@ -62,6 +62,7 @@ def test_different_numbers_are_separate_optimizers(kind):
                 assert error(state[name][i], own[name][0]) <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OWN)
 def test_derivatives_sum_to_that_of_one_number(kind):
     optimizer, variables = make(kind, (richest(kind), "weight_decay", "clipvalue"))

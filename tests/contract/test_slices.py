@@ -5,6 +5,7 @@ opaque step against gradient and rule, and every way of storing against the othe
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -74,10 +75,9 @@ def test_per_step_slices_equal_the_dense_form(method):
     )
 
 
-@pytest.mark.parametrize("method", FUNCTIONAL, ids=lambda m: m.name)
-@pytest.mark.parametrize("whole_batches", [True, False])
-def test_per_example_slices_equal_the_dense_form(method, whole_batches):
-    """``PerExample`` against a step that is shown all weights and takes its rows."""
+@functools.cache
+def per_example_problem(sliced, whole_batches):
+    """Ridge regression with weights of examples, sliced outside or in the step."""
     form = ridge("per_example")
     order = np.random.default_rng(0).permutation(9).astype("int32")
 
@@ -93,23 +93,30 @@ def test_per_example_slices_equal_the_dense_form(method, whole_batches):
         penalty = ops.sum(hparams["l"] * weights**2)
         return 0.5 * ops.sum(s * residual**2) + 0.5 * penalty, ()
 
-    def problem(sliced):
-        return hg.Problem(
-            init=form.problem.init,
-            train_loss=lambda *args: loss(*args, sliced),
-            update=form.problem.update,
-            val_loss=form.problem.val_loss,
-            num_steps=STEPS,
-            space=form.problem.space,
-            data=form.problem.data,
-            batches=batches,
-            bind=(lambda h: {"s": hg.PerExample(h["s"]), "l": h["l"]})
-            if sliced
-            else None,
-        )
+    return hg.Problem(
+        init=form.problem.init,
+        train_loss=lambda *args: loss(*args, sliced),
+        update=form.problem.update,
+        val_loss=form.problem.val_loss,
+        num_steps=STEPS,
+        space=form.problem.space,
+        data=form.problem.data,
+        batches=batches,
+        bind=(lambda h: {"s": hg.PerExample(h["s"]), "l": h["l"]}) if sliced else None,
+    )
 
-    found = hg.hypergradient(problem(True), form.values, method.make())
-    dense = hg.hypergradient(problem(False), form.values, hg.Reverse("all"))
+
+@pytest.mark.parametrize("method", FUNCTIONAL, ids=lambda m: m.name)
+@pytest.mark.parametrize("whole_batches", [True, False])
+def test_per_example_slices_equal_the_dense_form(method, whole_batches):
+    """``PerExample`` against a step that is shown all weights and takes its rows."""
+    form = ridge("per_example")
+    found = hg.hypergradient(
+        per_example_problem(True, whole_batches), form.values, method.make()
+    )
+    dense = hg.hypergradient(
+        per_example_problem(False, whole_batches), form.values, hg.Reverse("all")
+    )
     same(found, dense)
 
 

@@ -52,6 +52,7 @@ CELLS = [
 
 
 MORE = {
+    Cell("cnn-batchnorm", "AdamW", "plain", "decay"),
     Cell("tanh", "FromKeras-Nadam", "plain", "global_clipnorm"),
     Cell("relu-dead", "SGD", "momentum", "global_clipnorm"),
     Cell("relu-dead", "RMSprop", "plain", "decay"),
