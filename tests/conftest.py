@@ -12,10 +12,13 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Compiling is most of what the tests of tiny models do: XLA need not optimize them.
+# Compiling is most of what the tests of tiny models do: XLA need not optimize them, and
+# its older emitters take a third of the time. `XLA_FLAGS= make test` compiles as users
+# do.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -23,6 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # spends the time compiling; fewer threads gain nothing there.)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import pytest

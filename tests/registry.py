@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 import hypergrad as hg
-from hypergrad import rules
+from hypergrad import backend, rules
 from hypergrad.methods import AbstractMethod
 from hypergrad.rules import FromKeras
 from hypergrad.space import transforms
@@ -65,13 +65,16 @@ class Method:
         )
 
 
+OTHER = next(way for way in ("reverse", "mixed") if way != backend.second_order())
+"""The way to second derivatives that is not the default on this backend."""
+
 METHODS = (
     Method("Reverse()", hg.Reverse),
     Method("Reverse('all')", lambda: hg.Reverse("all")),
     Method("Reverse(3)", lambda: hg.Reverse(3), least_steps=3),
     Method("Reverse('log')", lambda: hg.Reverse("log")),
     Method("Reverse(disk)", lambda: hg.Reverse("log", offload="disk")),
-    Method("Reverse(mixed)", lambda: hg.Reverse(second_order="mixed")),
+    Method(f"Reverse({OTHER})", lambda: hg.Reverse(second_order=OTHER)),
     Method("Forward(4)", lambda: hg.Forward(4)),
     Method("Reversible()", hg.Reversible, momentum_only=True, tolerance=1e-10),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),

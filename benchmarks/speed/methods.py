@@ -24,6 +24,7 @@ import run as speed
 import hypergrad as hg
 from hypergrad import backend, unroll
 from hypergrad.bound import bind_values
+from hypergrad.methods import AbstractMethod
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Row:
     only. ``megabytes``: the same for memory above plain training.
     """
 
-    make: Callable[[], hg.Reverse]
+    make: Callable[[], AbstractMethod]
     num_steps: int
     bars: tuple[float | None, float | None]
     megabytes: float | None = None
@@ -51,6 +52,7 @@ ROWS = {
     "disk": Row(lambda: hg.Reverse(offload="disk"), 2000, (5.5, 5.5), 300, repeats=3),
     "truncated": Row(lambda: hg.Truncated(50), 200, (None, None)),
     "forward": Row(hg.Forward, 200, (6.5, None)),
+    "reversible": Row(hg.Reversible, 2000, (8.0, 8.0), optimizer="sgd", repeats=1),
 }
 GROWTH = (100, 300, 1000, 3000, 10_000)
 

@@ -87,7 +87,13 @@ def test_the_fallback_is_keras(kind, chosen, record_property):
     assert found <= 1e-12
 
 
-@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("SGD", "Adam") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in OWN
+    ],
+)
 def test_the_measure_sees_a_wrong_number(kind):
     """Each number matters to some variant."""
     seen, names = set(), set()
