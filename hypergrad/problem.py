@@ -1,5 +1,6 @@
 """Training as a function of its hyperparameters."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -318,6 +319,11 @@ class Problem:
         if isinstance(self.batches, AbstractBatches):
             return self.batches.longest_run(step)
         return None
+
+    @property
+    def num_numbers(self) -> int:
+        """How many numbers all hyperparameters are."""
+        return sum(math.prod(float_.shape) for float_ in self.space.values())
 
     # Compiled programs
 

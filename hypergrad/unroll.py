@@ -10,7 +10,7 @@ Nothing here knows a method: methods say what a program does with a step.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -18,7 +18,7 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend
-from hypergrad.bound import seen_by_validation
+from hypergrad.bound import bind_values, seen_by_validation
 from hypergrad.data import row_index
 from hypergrad.problem import Bound, Problem
 
@@ -137,6 +137,24 @@ def step_arguments(inputs: StepInputs, i: Any, axis: int = 0) -> tuple[dict, Any
         for name, values in inputs.per_example.items()
     }
     return hparams, batch
+
+
+def start(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[Bound, Any]:
+    """(what the steps receive, the state before the first) of a run with values."""
+    bound = bind_values(problem, values)
+    return bound, initial_state(problem, bound)
+
+
+def prepare_once(problem: Problem, key: Any, compile_all: Callable[[], None]) -> None:
+    """Compiles what a method needs, as a graph where XLA refuses; once a problem."""
+    if problem.remember(("prepared", key), list):
+        return
+    try:
+        compile_all()
+    except backend.XlaRefused as error:
+        problem.leave_xla(error)
+        compile_all()
+    problem.remember(("prepared", key), list).append(True)
 
 
 def initial_state(problem: Problem, bound: Bound) -> Any:

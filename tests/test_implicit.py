@@ -155,8 +155,7 @@ def test_fixed_point_of_the_whole_step(optimizer, steps):
 
 def systems_of(problem, kind):
     """(A v for some v, dE/dbound after a pull of v, ‖∂L/∂θ‖) at the first state."""
-    bound = bind_values(problem, problem.values())
-    state = unroll.initial_state(problem, bound)
+    bound, state = unroll.start(problem, problem.values())
     tape = Tape({}, bound, 0.0, {}, [], state, state, np.empty(0))
     adjoint = Adjoint(problem, tape)
     v = adjoint.carry[0] if kind is StepMap else adjoint.carry[0].weights

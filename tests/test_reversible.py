@@ -9,7 +9,6 @@ from keras import layers
 
 import hypergrad as hg
 from hypergrad import backend, unroll
-from hypergrad.bound import bind_values
 from hypergrad.methods import reversible
 from hypergrad.methods.fixed_point import Int32Pairs, Int64
 from nets import NETS, optimizer_of, problem_of
@@ -431,7 +430,6 @@ def test_float32_agrees_to_its_rounding():
 @pytest.mark.float32
 def test_float32_run_is_restored():
     problem = problem_for(model(momentum=0.5), steps=60)
-    bound = bind_values(problem, problem.values())
-    start = unroll.initial_state(problem, bound)
+    bound, start = unroll.start(problem, problem.values())
     assert start.weights[0].dtype in ("float32", np.float32)
     assert hg.hypergradient(problem, method=hg.Reversible()).status.ok

@@ -48,8 +48,7 @@ def problem_of(case: models.Case, optimizer: str = "adam") -> hg.Problem:
 
 def plain(problem: hg.Problem) -> None:
     """T steps of compiled training in one program, and nothing else."""
-    bound = bind_values(problem, problem.values())
-    state = unroll.initial_state(problem, bound)
+    bound, state = unroll.start(problem, problem.values())
     segments = unroll.plan(problem, problem.num_steps)
     *_, (_, end, _) = unroll.forward(problem, state, bound, segments)
     backend.synchronize(end)

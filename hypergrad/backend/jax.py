@@ -146,7 +146,7 @@ def _map(fn: Callable, *trees: Any) -> Any:
     )
 
 
-_RUN_COSTS = {"Reverse": 5.0, "Forward": 1.8, "Reversible": 9.2}
+_RUN_COSTS = {"Reverse": 5.0, "Forward": 1.6, "Reversible": 9.2}
 
 
 def run_cost(name: str) -> float:

@@ -102,7 +102,7 @@ def _map(fn: Callable, *trees: Any) -> Any:
     )
 
 
-_RUN_COSTS = {"Reverse": 4.3, "Forward": 2.5, "Reversible": 9.4}
+_RUN_COSTS = {"Reverse": 4.3, "Forward": 1.3, "Reversible": 9.4}
 
 
 def run_cost(name: str) -> float:

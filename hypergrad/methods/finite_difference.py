@@ -77,7 +77,7 @@ class FiniteDifference(AbstractMethod):
             )
 
     def check(self, problem: Problem) -> None:
-        numbers = _numbers(problem)
+        numbers = problem.num_numbers
         if numbers > MOST_NUMBERS:
             raise ValueError(
                 f"`FiniteDifference` trains {2 * (self.halvings + 1)} times for each "
@@ -92,7 +92,7 @@ class FiniteDifference(AbstractMethod):
 
     def runs(self, problem: Problem) -> float:
         each = 2.0 * (self.halvings + 1)
-        return differences.NOISE_VALUES + each * _numbers(problem)
+        return differences.NOISE_VALUES + each * problem.num_numbers
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         plain.prepare(problem, values)
@@ -271,10 +271,6 @@ def _margins(line: Float) -> tuple[float, float]:
 def _first_above(low: float, high: float) -> float:
     """A first step from 0 whose halves stay above ``low`` ten times over."""
     return min(high, 1024.0 * low)
-
-
-def _numbers(problem: Problem) -> int:
-    return sum(math.prod(float_.shape) for float_ in problem.space.values())
 
 
 def _column(

@@ -9,10 +9,9 @@ import numpy as np
 from keras import ops, tree
 
 from hypergrad import backend, unroll
-from hypergrad.bound import bind_values, push_bound
+from hypergrad.bound import push_bound
 from hypergrad.methods import plain, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
-from hypergrad.methods.reverse import prepare_once
 from hypergrad.problem import Bound, Problem
 from hypergrad.unroll import Segment, StepInputs
 
@@ -62,7 +61,7 @@ class Forward(AbstractMethod):
             )
 
     def check(self, problem: Problem) -> None:
-        number = _size(problem)
+        number = problem.num_numbers
         if number > MOST:
             raise ValueError(
                 f"`Forward` carries a tangent for each of the {number} numbers of this "
@@ -76,19 +75,19 @@ class Forward(AbstractMethod):
         return True
 
     def runs(self, problem: Problem) -> float:
-        number = _size(problem)
+        number = problem.num_numbers
         again = -(-number // self._together(problem)) - 1
         return 1.0 + again + number * backend.run_cost("Forward")
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_all() -> None:
             tape = _at_start(problem, values)
-            tangents = _start(problem, values, *self._chunks(problem)[0])
+            tangents = _start(problem, tape, *self._chunks(problem)[0])
             _carry(problem, tape, tangents, steps=0)
             unroll.validate(problem, tape.final, tape.bound)
             unroll.pull_validation(problem, tape.final, tape.bound)
 
-        prepare_once(problem, ("Forward", self._together(problem)), compile_all)
+        unroll.prepare_once(problem, ("Forward", self._together(problem)), compile_all)
 
     def run(
         self,
@@ -99,7 +98,7 @@ class Forward(AbstractMethod):
         if not sweep_follows:
             return plain.train(problem, values)
         tape = _at_start(problem, values)
-        tangents = _start(problem, values, *self._chunks(problem)[0])
+        tangents = _start(problem, tape, *self._chunks(problem)[0])
         state, tangents, losses = _carry(problem, tape, tangents)
         loss, metrics = unroll.validate(problem, state, tape.bound)
         return tape._replace(
@@ -116,7 +115,7 @@ class Forward(AbstractMethod):
         for k, (first, stop) in enumerate(self._chunks(problem)):
             tangents = tape.extra if k == 0 else None
             if tangents is None:
-                tangents = _start(problem, tape.values, first, stop)
+                tangents = _start(problem, tape, first, stop)
                 _, tangents, _ = _carry(problem, tape, tangents)
             state_tangents, directions = tangents
             seen = {n: rows[-1] for n, rows in directions.per_step.items()}
@@ -124,29 +123,25 @@ class Forward(AbstractMethod):
                 _contract(problem)(pulled, (state_tangents, directions.shared | seen))
             )
         flat = np.concatenate([backend.to_numpy(column) for column in columns])
-        return Swept(_unflattened(problem, flat[: _size(problem)]))
+        return Swept(_unflattened(problem, flat[: problem.num_numbers]))
 
     def _together(self, problem: Problem) -> int:
-        return min(_size(problem), self.chunk or AT_ONCE)
+        return min(problem.num_numbers, self.chunk or AT_ONCE)
 
     def _chunks(self, problem: Problem) -> list[tuple[int, int]]:
         """(first, stop) of the directions of each chunk; all of one length."""
         together = self._together(problem)
         return [
-            (first, first + together) for first in range(0, _size(problem), together)
+            (first, first + together)
+            for first in range(0, problem.num_numbers, together)
         ]
 
 
 def _at_start(problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
     """The tape of a run that has not begun."""
-    bound = bind_values(problem, values)
-    state = unroll.initial_state(problem, bound)
+    bound, state = unroll.start(problem, values)
     segments = unroll.plan(problem, plain.capacity(problem, state))
     return Tape(values, bound, None, {}, [segments], state, state, np.zeros(0))
-
-
-def _size(problem: Problem) -> int:
-    return sum(int(np.prod(float_.shape)) for float_ in problem.space.values())
 
 
 def _unflattened(problem: Problem, flat: np.ndarray) -> dict[str, np.ndarray]:
@@ -158,21 +153,19 @@ def _unflattened(problem: Problem, flat: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def _start(
-    problem: Problem, values: Mapping[str, np.ndarray], first: int, stop: int
-) -> tuple[Any, Bound]:
+def _start(problem: Problem, tape: Tape, first: int, stop: int) -> tuple[Any, Bound]:
     """(Z_0, directions of what steps receive), for columns ``first … stop - 1``.
 
     Columns beyond the last hyperparameter are zero: all chunks have one shape.
     """
-    columns = np.eye(stop, _size(problem), dtype="float64")[first:]
+    columns = np.eye(stop, problem.num_numbers, dtype="float64")[first:]
     units, at = {}, 0
     for name, float_ in problem.space.items():
         size = int(np.prod(float_.shape))
         units[name] = columns[:, at : at + size].reshape(-1, *float_.shape)
         at += size
-    directions = push_bound(problem, values, units)
-    bound = bind_values(problem, values)
+    directions = push_bound(problem, tape.values, units)
+    bound = tape.bound
 
     def push_init(shared, directions, data):
         def init(shared):
@@ -184,10 +177,7 @@ def _start(
         program = problem.program("push_init", lambda: push_init)
         return program(bound.shared, directions.shared, problem.data), directions
     number = stop - first
-    zeros = tree.map_structure(
-        lambda leaf: _zeros(leaf, number), unroll.initial_state(problem, bound)
-    )
-    return zeros, directions
+    return tree.map_structure(lambda leaf: _zeros(leaf, number), tape.start), directions
 
 
 def _zeros(leaf: Any, number: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hypergrad import unroll
-from hypergrad.bound import bind_values, pull_bound
+from hypergrad.bound import pull_bound
 from hypergrad.influence import warn_not_at_the_solution
 from hypergrad.linear import CG, AbstractSolver, Solution
 from hypergrad.linear.vectors import norm, scaled
@@ -15,7 +15,6 @@ from hypergrad.methods import back, plain
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.curvature import Hessian
 from hypergrad.methods.implicit_checks import check_numbers, check_problem
-from hypergrad.methods.reverse import prepare_once
 from hypergrad.methods.sample import Block, Sample, check_batch, num_chunks
 from hypergrad.methods.step_map import StepMap
 from hypergrad.problem import Problem
@@ -119,8 +118,7 @@ class Implicit(AbstractMethod):
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_sweep() -> None:
-            bound = bind_values(problem, values)
-            state = unroll.initial_state(problem, bound)
+            bound, state = unroll.start(problem, values)
             unroll.validate(problem, state, bound)
             nothing = np.empty(0)
             tape = Tape(values, bound, 0.0, {}, [], state, state, nothing)
@@ -131,7 +129,7 @@ class Implicit(AbstractMethod):
             system.pull(system.product(v), adjoint)
 
         key = ("Implicit", self.solver.of_step, self.batch)
-        prepare_once(problem, key, compile_sweep)
+        unroll.prepare_once(problem, key, compile_sweep)
 
     def run(
         self,

@@ -184,8 +184,7 @@ class Particle:
 
 def _check_reports_loss(problem: Problem, values: Mapping[str, np.ndarray]) -> None:
     """Trains one step to see whether an opaque one says what its loss was."""
-    bound = bind_values(problem, values)
-    state = unroll.initial_state(problem, bound)
+    bound, state = unroll.start(problem, values)
     segment = unroll.plan(problem, plain.capacity(problem, state), stop=1)
     ((_, end, losses),) = unroll.forward(problem, state, bound, segment)
     leaves = [np.asarray(leaf) for leaf in tree.flatten(backend.to_numpy(end))]

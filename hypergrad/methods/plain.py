@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from hypergrad import unroll
-from hypergrad.bound import bind_values
 from hypergrad.methods import unrolled
 from hypergrad.methods._abstract import Tape
-from hypergrad.methods.reverse import prepare_once
 from hypergrad.methods.storage import OnDevice
 from hypergrad.problem import Problem
 
@@ -22,8 +20,7 @@ def prepare(problem: Problem, values: Mapping[str, np.ndarray]) -> None:
     """Compiles a training, as a graph where XLA refuses; once a problem."""
 
     def compile_run() -> None:
-        bound = bind_values(problem, values)
-        state = unroll.initial_state(problem, bound)
+        bound, state = unroll.start(problem, values)
         unroll.validate(problem, state, bound)
         program = unroll.forward_program(problem)
         seen = set()
@@ -35,22 +32,21 @@ def prepare(problem: Problem, values: Mapping[str, np.ndarray]) -> None:
                 program(state, inputs._replace(length=np.int32(0)), problem.data)
                 seen.add(form)
 
-    prepare_once(problem, "plain", compile_run)
+    unroll.prepare_once(problem, "plain", compile_run)
 
 
 def train(problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:
     """Trains T steps."""
-    state = unroll.initial_state(problem, bind_values(problem, values))
-    steps = capacity(problem, state)
+    beginning = unroll.start(problem, values)
+    steps = capacity(problem, beginning[1])
     units = unroll.units(unroll.plan(problem, steps), steps)
     plan = unrolled.Plan(units, len(units), 1, False)
-    return unrolled.train(problem, values, plan, OnDevice())
+    return unrolled.train(problem, values, beginning, plan, OnDevice())
 
 
 def score(problem: Problem, values: Mapping[str, np.ndarray]) -> float:
     """E after T steps; NaN or infinite where training diverged."""
-    bound = bind_values(problem, values)
-    state = unroll.initial_state(problem, bound)
+    bound, state = unroll.start(problem, values)
     segments = unroll.plan(problem, capacity(problem, state))
     *_, (_, end, _) = unroll.forward(problem, state, bound, segments)
     return float(unroll.validate(problem, end, bound)[0])

@@ -94,3 +94,14 @@ def _mixed(problem, state, grads, hparams, batch, data, adjoint):
 
 
 _PULLS = {"reverse": _reverse, "mixed": _mixed}
+
+
+def check_second_order(given: str | None) -> None:
+    if given not in (None, *SECOND_ORDER):
+        raise ValueError(
+            f'`second_order` must be None, "reverse" or "mixed". Received: {given!r}.'
+        )
+
+
+def second_order_of(given: str | None) -> str:
+    return backend.second_order() if given is None else given

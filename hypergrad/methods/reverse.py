@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 
 from hypergrad import backend, files, unroll
-from hypergrad.bound import bind_values, pull_bound
+from hypergrad.bound import pull_bound
 from hypergrad.methods import back, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
-from hypergrad.methods.pull import SECOND_ORDER
+from hypergrad.methods.pull import check_second_order, second_order_of
 from hypergrad.methods.resume import Resumption
 from hypergrad.methods.storage import OnDevice, OnDisk, OnHost
-from hypergrad.problem import Problem
-
-SMALL = 100_000_000
-"""Bytes of all records of a run that are stored without being asked to."""
+from hypergrad.problem import Bound, Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +106,12 @@ class Reverse(AbstractMethod):
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_sweep() -> None:
-            bound = bind_values(problem, values)
-            state = unroll.initial_state(problem, bound)
+            bound, state = unroll.start(problem, values)
             plan = self._plan(problem, state)
             segments = [segment for unit in plan.units for segment in unit]
             back.prepare(problem, bound, segments, second_order_of(self.second_order))
 
-        prepare_once(problem, ("Reverse", self.second_order), compile_sweep)
+        unroll.prepare_once(problem, ("Reverse", self.second_order), compile_sweep)
 
     def run(
         self,
@@ -123,8 +119,8 @@ class Reverse(AbstractMethod):
         values: Mapping[str, np.ndarray],
         sweep_follows: bool = False,
     ) -> Tape:
-        state = unroll.initial_state(problem, bind_values(problem, values))
-        plan = self._plan(problem, state)
+        beginning = unroll.start(problem, values)
+        plan = self._plan(problem, beginning[1])
         if self.resume_dir is not None and not sweep_follows:
             raise ValueError(
                 "`resume_dir` holds one run and its sweep, and here many are made. "
@@ -132,27 +128,28 @@ class Reverse(AbstractMethod):
                 "`hg.tune(…, directory=…)` resumes by itself."
             )
         if self.offload == "disk" or self.resume_dir is not None:
-            return self._train_on_disk(problem, values, plan, state)
+            return self._train_on_disk(problem, values, beginning, plan)
         storage = OnHost() if self.offload == "host" else OnDevice()
-        return unrolled.train(problem, values, plan, storage)
+        return unrolled.train(problem, values, beginning, plan, storage)
 
     def _train_on_disk(
         self,
         problem: Problem,
         values: Mapping[str, np.ndarray],
+        beginning: tuple[Bound, Any],
         plan: unrolled.Plan,
-        state: Any,
     ) -> Tape:
+        _, state = beginning
         if self.resume_dir is None:
             storage = OnDisk(None, state)
             storage.check_room(plan.places)
-            return unrolled.train(problem, values, plan, storage)
+            return unrolled.train(problem, values, beginning, plan, storage)
         storage = OnDisk(files.writable(self.resume_dir, "resume_dir"), state)
         storage.check_room(plan.places + 1)
         lengths = [[segment.length for segment in unit] for unit in plan.units]
         settings = {"second_order": self.second_order, "segments": lengths}
         resumption = Resumption(problem, values, settings, storage)
-        return unrolled.train(problem, values, plan, storage, resumption)
+        return unrolled.train(problem, values, beginning, plan, storage, resumption)
 
     def sweep(self, problem: Problem, tape: Tape) -> Swept:
         adjoint = back.Adjoint(problem, tape)
@@ -179,7 +176,9 @@ class Reverse(AbstractMethod):
             places = min(places, 1 + math.ceil(1.5 * math.log2(max(2, places))))
         store_all = False
         if self.offload is None and self.resume_dir is None:
-            store_all = stores_all(problem, state, self.checkpoints, problem.num_steps)
+            store_all = unrolled.stores_all(
+                problem, state, self.checkpoints, problem.num_steps
+            )
         return unrolled.Plan(units, 0, places, store_all)
 
     def _capacity(self, problem: Problem, state: Any) -> int:
@@ -192,36 +191,3 @@ class Reverse(AbstractMethod):
             return unroll.lasting_capacity(problem, ("capacity", number), wanted)
         wanted = unroll.sqrt_capacity(problem, state, problem.num_steps)
         return unroll.lasting_capacity(problem, "capacity", wanted)
-
-
-def stores_all(
-    problem: Problem, state: Any, checkpoints: str | int | None, num_steps: int
-) -> bool:
-    """Whether the records of all swept steps are kept."""
-    if not back.records_can_leave(problem) or checkpoints not in (None, "all"):
-        return False
-    size = num_steps * unroll.record_bytes(problem, state)
-    return checkpoints == "all" or size <= SMALL
-
-
-def check_second_order(given: str | None) -> None:
-    if given not in (None, *SECOND_ORDER):
-        raise ValueError(
-            f'`second_order` must be None, "reverse" or "mixed". Received: {given!r}.'
-        )
-
-
-def second_order_of(given: str | None) -> str:
-    return backend.second_order() if given is None else given
-
-
-def prepare_once(problem: Problem, key: Any, compile_sweep: Any) -> None:
-    """Compiles what a sweep needs, as a graph where XLA refuses; once a problem."""
-    if problem.remember(("prepared", key), list):
-        return
-    try:
-        compile_sweep()
-    except backend.XlaRefused as error:
-        problem.leave_xla(error)
-        compile_sweep()
-    problem.remember(("prepared", key), list).append(True)

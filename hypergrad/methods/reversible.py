@@ -11,16 +11,12 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend, unroll
-from hypergrad.bound import bind_values, pull_bound
+from hypergrad.bound import pull_bound
 from hypergrad.methods import back, walk
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.fixed_point import AbstractFixedPoint, fixed_point_for
 from hypergrad.methods.momentum_step import Factors, Position
-from hypergrad.methods.reverse import (
-    check_second_order,
-    prepare_once,
-    second_order_of,
-)
+from hypergrad.methods.pull import check_second_order, second_order_of
 from hypergrad.problem import Bound, Problem
 from hypergrad.rules import SGD
 from hypergrad.rules.keras_internals import unwrap
@@ -104,8 +100,7 @@ class Reversible(AbstractMethod):
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_walk() -> None:
-            bound = bind_values(problem, values)
-            state = unroll.initial_state(problem, bound)
+            bound, state = unroll.start(problem, values)
             unroll.validate(problem, state, bound)
             unroll.pull_validation(problem, state, bound)
             trip = _Trip(problem, bound, state, second_order_of(self.second_order))
@@ -118,7 +113,7 @@ class Reversible(AbstractMethod):
                     trip.walk(segment, none)
                     seen.add(form)
 
-        prepare_once(problem, ("Reversible", self.second_order), compile_walk)
+        unroll.prepare_once(problem, ("Reversible", self.second_order), compile_walk)
 
     def run(
         self,
@@ -126,8 +121,7 @@ class Reversible(AbstractMethod):
         values: Mapping[str, np.ndarray],
         sweep_follows: bool = False,
     ) -> Tape:
-        bound = bind_values(problem, values)
-        start = unroll.initial_state(problem, bound)
+        bound, start = unroll.start(problem, values)
         trip = _Trip(problem, bound, start, second_order_of(self.second_order))
         units: list[list[Segment]] = [[]]
         lost, passed, losses, inside = [], [], [], []

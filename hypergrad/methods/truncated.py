@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 
 from hypergrad import backend, unroll
-from hypergrad.bound import bind_values, pull_bound
+from hypergrad.bound import pull_bound
 from hypergrad.methods import back, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
-from hypergrad.methods.reverse import (
-    check_second_order,
-    prepare_once,
-    second_order_of,
-    stores_all,
-)
+from hypergrad.methods.pull import check_second_order, second_order_of
 from hypergrad.methods.storage import OnDevice
 from hypergrad.problem import Problem
 
@@ -71,14 +66,13 @@ class Truncated(AbstractMethod):
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_sweep() -> None:
-            bound = bind_values(problem, values)
-            state = unroll.initial_state(problem, bound)
+            bound, state = unroll.start(problem, values)
             plan = self._plan(problem, state)
             swept = [segment for unit in plan.units[plan.first :] for segment in unit]
             back.prepare(problem, bound, swept, second_order_of(self.second_order))
 
         key = ("Truncated", self.num_steps, self.second_order)
-        prepare_once(problem, key, compile_sweep)
+        unroll.prepare_once(problem, key, compile_sweep)
 
     def run(
         self,
@@ -86,9 +80,9 @@ class Truncated(AbstractMethod):
         values: Mapping[str, np.ndarray],
         sweep_follows: bool = False,
     ) -> Tape:
-        state = unroll.initial_state(problem, bind_values(problem, values))
-        plan = self._plan(problem, state)
-        tape = unrolled.train(problem, values, plan, OnDevice())
+        beginning = unroll.start(problem, values)
+        plan = self._plan(problem, beginning[1])
+        tape = unrolled.train(problem, values, beginning, plan, OnDevice())
         return tape._replace(extra=plan.first)
 
     def sweep(self, problem: Problem, tape: Tape) -> Swept:
@@ -109,5 +103,5 @@ class Truncated(AbstractMethod):
         first = problem.num_steps - steps
         before = unroll.units(unroll.plan(problem, capacity, stop=first), capacity)
         swept = unroll.units(unroll.plan(problem, capacity, start=first), capacity)
-        store_all = stores_all(problem, state, None, steps)
+        store_all = unrolled.stores_all(problem, state, None, steps)
         return unrolled.Plan(before + swept, len(before), len(swept), store_all)

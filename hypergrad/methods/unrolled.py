@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from hypergrad import backend, unroll
-from hypergrad.bound import bind_values
 from hypergrad.methods import back
 from hypergrad.methods._abstract import Tape
 from hypergrad.methods.checkpoints import Checkpoints
@@ -15,6 +14,9 @@ from hypergrad.methods.resume import Resumption
 from hypergrad.methods.storage import AbstractStorage
 from hypergrad.problem import Bound, Problem
 from hypergrad.unroll import Segment
+
+SMALL = 100_000_000
+"""Bytes of all records of a run that are stored without being asked to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +34,30 @@ class Plan:
     store_all: bool
 
 
+def stores_all(
+    problem: Problem, state: Any, checkpoints: str | int | None, num_steps: int
+) -> bool:
+    """Whether the records of all swept steps are kept."""
+    if not back.records_can_leave(problem) or checkpoints not in (None, "all"):
+        return False
+    size = num_steps * unroll.record_bytes(problem, state)
+    return checkpoints == "all" or size <= SMALL
+
+
 def train(
     problem: Problem,
     values: Mapping[str, np.ndarray],
+    beginning: tuple[Bound, Any],
     plan: Plan,
     storage: AbstractStorage,
     resumption: Resumption | None = None,
 ) -> Tape:
-    """Trains T steps. The last unit leaves its records: it is swept first."""
-    bound = bind_values(problem, values)
-    start = state = unroll.initial_state(problem, bound)
+    """Trains T steps from ``beginning = unroll.start(problem, values)``.
+
+    The last unit leaves its records: it is swept first.
+    """
+    bound, start = beginning
+    state = start
     swept = range(plan.first, len(plan.units))
     losses: list[np.ndarray] = []
     begin, kept = 0, []
