@@ -21,6 +21,17 @@ FIXED = {"l1": 0.02, "l2": 0.03}
 """The penalty of these nets, where it is not tuned."""
 
 
+UNKNOWABLE = (
+    "cnn-batchnorm-Ftrl",
+    "cnn-batchnorm-Lion",
+    "layernorm-Ftrl-regularized-clipvalue",
+)
+"""Cells that differences cannot judge. The first step of Ftrl all but forgets the
+initial weights, and leaves nets near zero with derivatives of 1e-9 to 1e-7 (or dead, at
+larger rates). The bias in front of a BatchNormalization has a gradient of rounding
+errors, whose sign Lion follows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """A net, a rule with its variant, and an option of the optimizer."""
@@ -35,6 +46,8 @@ class Cell:
 
     @property
     def is_possible(self) -> bool:
+        if str(self).startswith(UNKNOWABLE):
+            return False
         rule = RULES[self.rule]
         return not NETS[self.net].dead or (rule.zero_gradients and rule.small_steps)
 
