@@ -29,6 +29,11 @@ OPTIMIZERS = {
     "lion": Optimizer(
         lambda: keras.optimizers.Lion(1e-4, weight_decay=1e-3), [RATE, DECAY]
     ),
+    # Penalties alone, for implicit methods.
+    "adam-l2": Optimizer(
+        lambda: keras.optimizers.Adam(1e-3),
+        [f"{name}.kernel_regularizer.l2" for name in ("dense", "dense_1", "dense_2")],
+    ),
 }
 
 
@@ -61,16 +66,15 @@ def _inputs(*shape: int) -> np.ndarray:
     return np.random.RandomState(0).rand(*shape).astype("float32")
 
 
-def mlp() -> Case:
+def mlp(penalty: float | None = None) -> Case:
     """784-256-256-10, batch 128, 200 steps."""
-    model = keras.Sequential(
-        [
-            keras.Input((784,)),
-            keras.layers.Dense(256, activation="relu"),
-            keras.layers.Dense(256, activation="relu"),
-            keras.layers.Dense(10),
-        ]
-    )
+
+    def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
+        l2 = None if penalty is None else keras.regularizers.L2(penalty)
+        return keras.layers.Dense(units, activation, kernel_regularizer=l2)
+
+    body = [dense(256, "relu"), dense(256, "relu"), dense(10)]
+    model = keras.Sequential([keras.Input((784,)), *body])
     return Case(compiled(model), _inputs(2560, 784), _labels(2560), 128, 200)
 
 
