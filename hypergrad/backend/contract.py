@@ -131,7 +131,8 @@ class Compiled:
         functools.update_wrapper(self, fn)
         self.traces = 0
 
-        def traced(*args: Any) -> Any:
+        @functools.wraps(fn, assigned=("__name__",), updated=())
+        def traced(*args: Any) -> Any:  # profiles show the name
             self.traces += 1
             Traces.total += 1
             with tracing():

@@ -154,7 +154,7 @@ def run_cost(name: str) -> float:
 
 
 def second_order() -> str:
-    return "reverse"
+    return "mixed"
 
 
 def is_inexact(leaf: Any) -> bool:
