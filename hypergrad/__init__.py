@@ -3,6 +3,7 @@
 from hypergrad import callbacks, linear, optimizers
 from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
+from hypergrad._second_derivatives import SecondDerivatives, second_derivatives
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
 from hypergrad.methods import (
@@ -43,6 +44,7 @@ __all__ = [
     "Reverse",
     "Reversible",
     "Schedule",
+    "SecondDerivatives",
     "Status",
     "TrainState",
     "Truncated",
@@ -52,6 +54,7 @@ __all__ = [
     "linear",
     "optimizers",
     "search",
+    "second_derivatives",
     "tunables",
     "tune",
     "value_and_grad",

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hypergrad.averaged import over_samples, samples_of
 from hypergrad.influence import warn_where_zero
-from hypergrad.locate import all_finite, locate
+from hypergrad.locate import gradient_status, run_status
 from hypergrad.methods import AbstractMethod, Reverse, Swept
 from hypergrad.problem import Problem
 from hypergrad.status import NonFiniteError, Status
@@ -23,7 +24,10 @@ class Hypergradient(NamedTuple):
     `Status`. ``info``: dict: ``values``; ``train_losses``, array (T,), NaN where an
     opaque step reports none; ``seconds``; ``runs``, the cost in plain trainings;
     ``final_state``, what the last step left, a `TrainState` of a Keras model; and what
-    the method adds.
+    the method adds. With ``average=``, all are means over the samples, but for
+    ``final_state``, that of sample 0, and ``samples``, a dict: ``loss``, array (N,);
+    ``gradient``, dict of arrays (N, …); ``metrics``, ``status`` and the ``info`` of the
+    method, lists.
     """
 
     loss: Any
@@ -69,13 +73,14 @@ def hypergradient(
     """
     method = Reverse() if method is None else method
     _check(problem, method)
+    method = over_samples(problem, method)
     checked = problem.values(values)
     start = time.perf_counter()
     method.prepare(problem, checked)
     tape = method.run(problem, checked, sweep_follows=True)
     status = run_status(problem, tape)
     gradient = nan_gradient(checked)
-    info: Mapping[str, Any] = {}
+    info: Mapping[str, Any] = samples_of(tape)
     if status.ok:
         gradient, status, info = swept(problem, method, tape, stacklevel=3)
     if raise_on_failure and not status.ok:
@@ -97,16 +102,6 @@ def hypergradient(
     )
 
 
-def run_status(problem: Problem, tape: Any) -> Status:
-    """The status of a run before its sweep."""
-    if not tape.status.ok:
-        failed: Status = tape.status
-        return failed
-    if np.isfinite(tape.loss) and all_finite(problem, tape.final):
-        return Status()
-    return locate(problem, tape)
-
-
 def swept(
     problem: Problem, method: AbstractMethod, tape: Any, stacklevel: int = 2
 ) -> Swept:
@@ -124,17 +119,6 @@ def swept(
     if not found.status.ok:
         found = found._replace(gradient=nan_gradient(tape.values))
     return found._replace(status=status)
-
-
-def gradient_status(gradient: Mapping[str, np.ndarray]) -> Status:
-    for name, value in gradient.items():
-        # The sum says it without another array of that size, but for an overflow.
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = np.sum(value)
-        if not np.isfinite(total) and not np.isfinite(value).all():
-            reason = f"The hypergradient of {name!r} is not finite."
-            return Status(False, reason, None, "hypergradient")
-    return Status()
 
 
 def nan_gradient(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

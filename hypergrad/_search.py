@@ -66,7 +66,7 @@ def search(
         **fit_options: with a model: the keywords of `Problem.from_model`:
             ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
             or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
-            ``class_weight``, ``bind``, ``objective``, ``build_fn``.
+            ``class_weight``, ``bind``, ``objective``, ``build_fn``, ``average``.
 
     Returns:
         A `Result`, as of `tune`.
@@ -74,7 +74,7 @@ def search(
     Raises:
         ValueError, TypeError: before anything is trained.
 
-    Cost: one run for each point.
+    Cost: one run for each point; N of them with ``average=N``.
 
     Example:
         >>> result = hg.search(problem, "random", budget=64)
@@ -89,8 +89,7 @@ def search(
             f"{method!r}. To descend a hypergradient use hg.tune."
         )
     limits = Budget.of(budget)
-    most = min(_limits(limits.runs), _limits(limits.outer_steps))
-    if most == math.inf:
+    if min(_limits(limits.runs), _limits(limits.outer_steps)) == math.inf:
         raise ValueError(
             "`search` needs to know how many points there are. Received: budget="
             f"{budget!r}. Pass a number of runs, or hg.Budget(runs=…)."
@@ -100,6 +99,8 @@ def search(
     problem = problem_of(model_or_problem, (x, y, sample_weight), seed, fit_options)
     test = None if test_data is None else held_out_problem(problem, test_data)
     study = Study(problem, Reverse(), limits, told)
+    runs = _limits(limits.runs) / problem.average
+    most = min(runs, _limits(limits.outer_steps))
     start = start_of(problem)
     number = int(most) - bool(include_start)
     points = list(points_of(method, problem.space, number, seed))
@@ -163,10 +164,12 @@ def _grid(number: int, dimensions: int, generator: np.random.Generator) -> np.nd
 def _run(study: Study, plan: list) -> None:
     for callback in study.callbacks:
         callback.set_stop(study.stop)
-    study.tell("on_tune_begin", outer_steps=len(plan), budget=float(len(plan)))
+    study.tell(
+        "on_tune_begin", outer_steps=len(plan), budget=study.run_cost * len(plan)
+    )
     try:
         for step, (kind, values) in enumerate(plan):
-            if step and not study.affords(1.0):
+            if step and not study.affords(study.run_cost):
                 break
             study.tell("on_outer_step_begin", step)
             scored = study.run(kind, study.problem.values(values))

@@ -99,7 +99,9 @@ def tune(
         **fit_options: with a model: the keywords of `Problem.from_model`:
             ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
             or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
-            ``class_weight``, ``bind``, ``objective``, ``build_fn``.
+            ``class_weight``, ``bind``, ``objective``, ``build_fn``, ``average``. With
+            ``average=N`` E and its gradient are means over N samples, and the model is
+            that of sample 0.
 
     Returns:
         A `Result`.
@@ -109,8 +111,9 @@ def tune(
 
     Cost: a run for the start and for each point of the screening; for each outer step
         a run, and a sweep (``method.runs(problem) − 1`` runs) unless the step before
-        was taken back. Where a hypergradient is not finite, random steps are tried (a
-        run each), or the descent goes on from the next best run (a run to repeat it).
+        was taken back; N times that with ``average=N``. Where a hypergradient is not
+        finite, random steps are tried (a run each), or the descent goes on from the
+        next best run (a run to repeat it).
 
     Example:
         >>> result = hg.tune(
@@ -124,7 +127,6 @@ def tune(
     limits = Budget.of(budget)
     number = _outer_steps(outer_steps, limits)
     steps = steps_of(optimizer)
-    screening = _screening(screening, limits)
     guard = _safeguard(safeguard)
     method = checked_method(method)
     seed = checked_seed(seed)
@@ -133,6 +135,7 @@ def tune(
     data = (x, y, sample_weight)
     problem = problem_of(model_or_problem, data, seed, fit_options)
     method.check(problem)
+    screening = _screening(screening, limits, problem.average)
     test = None if test_data is None else held_out_problem(problem, test_data)
     study = Study(problem, method, limits, told)
     descent = Descent(study, steps, guard, number, seed)
@@ -218,12 +221,12 @@ class _Tuning:
         # Nothing descends from a bound: there the slope on the line is zero.
         study.first = 1 if len(plan) > 1 and plan[1][0] == "interior" else 0
         for kind, values in plan[done:]:
-            if runs and not study.affords(1.0):
+            if runs and not study.affords(study.run_cost):
                 break
             runs.append(study.run(kind, values))
             self._save()
         finite = [run for run in runs[study.first :] if np.isfinite(run.loss)]
-        if not finite and not study.affords(1.0):
+        if not finite and not study.affords(study.run_cost):
             study.stop(SPENT)
             return None
         if not finite:
@@ -289,11 +292,11 @@ def _outer_steps(outer_steps: Any, limits: Budget) -> int:
     return int(min(outer_steps, most))
 
 
-def _screening(screening: Any, limits: Budget) -> Screening | None:
+def _screening(screening: Any, limits: Budget, average: int) -> Screening | None:
     if isinstance(screening, str) and screening == "default":
         runs = Screening().runs
         if limits.runs is not None:
-            runs = int(min(runs, max(0, SCREENING_PART * limits.runs - 1)))
+            runs = int(min(runs, max(0, SCREENING_PART * limits.runs / average - 1)))
         return Screening(runs)
     if screening is None or isinstance(screening, Screening):
         return screening

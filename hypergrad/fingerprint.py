@@ -23,6 +23,9 @@ def fingerprint(problem: Problem, settings: Mapping[str, Any]) -> dict[str, str]
     """
     texts = {f"range of {n}": _range(f) for n, f in problem.space.items()}
     texts["steps of training"] = str(problem.num_steps)
+    if problem.average > 1:
+        texts["average"] = str(problem.average)
+        texts["samples"] = _samples(problem)
     texts["bind"] = described(problem.bind)
     if problem.keras is None:
         texts |= {name: described(getattr(problem, name)) for name in FUNCTIONS}
@@ -73,6 +76,13 @@ def validation_checksum(problem: Problem) -> str:
         return chunks.fingerprint()
     held: Any = problem.data
     return checksum(held["validation"])
+
+
+def _samples(problem: Problem) -> str:
+    if problem.keras is None:
+        return described(problem.samples)
+    held: list[Any] = [problem.sample(i).data for i in range(1, problem.average)]
+    return checksum([data["initial"] for data in held])
 
 
 def _batches(problem: Problem) -> str:

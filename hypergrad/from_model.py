@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
@@ -36,9 +35,10 @@ from hypergrad.keras_checks import (
 from hypergrad.keras_functions import KerasFunctions
 from hypergrad.parts import TrainState, Validation
 from hypergrad.problem import Problem
-from hypergrad.problem_checks import check_knots
+from hypergrad.problem_checks import check_knots, checked_average
 from hypergrad.rules import rule_for
 from hypergrad.rules.from_keras import FromKeras
+from hypergrad.samples import KerasSamples, reseeded
 from hypergrad.tunable_space import TunableSpace, tunable_space
 
 PROBE_ROWS = 32
@@ -51,7 +51,8 @@ class KerasParts:
 
     ``model``: the user's model, only read. ``rule``: the twin of its optimizer.
     ``tuned``: how hyperparameters reach it. ``batches``: the order of the examples.
-    ``build_fn``: function () → compiled model, or None.
+    ``build_fn``: function () → compiled model, or None. ``samples``: further trainings
+    of it, from other starts.
     """
 
     model: Any
@@ -59,6 +60,7 @@ class KerasParts:
     tuned: TunableSpace
     batches: AbstractBatches
     build_fn: Callable | None
+    samples: KerasSamples
 
     @property
     def fixed_ranges(self) -> dict[str, tuple[float, float]]:
@@ -98,9 +100,11 @@ def from_model(
     bind: Callable | None = None,
     objective: Callable | None = None,
     build_fn: Callable | None = None,
+    average: int = 1,
 ) -> Problem:
     """`Problem.from_model`, where it is described."""
     check_model(model, objective)
+    checked_average(average)
     passes = Passes(
         steps, epochs, batch_size, bool(shuffle), bool(drop_remainder), seed
     )
@@ -133,7 +137,8 @@ def from_model(
     tuned = tuned.settled(
         lambda seed: untuned.probe(reseeded(model, initial, seed), {}, few)[0]
     )
-    parts = KerasParts(model, rule, tuned, given.batches, build_fn)
+    samples = KerasSamples(model, rule, build_fn, seed)
+    parts = KerasParts(model, rule, tuned, given.batches, build_fn, samples)
     functions = KerasFunctions(model, rule, tuned, objective)
     problem = Problem(
         init=functions.init,
@@ -146,6 +151,7 @@ def from_model(
         data={"train": train, "validation": validation, "initial": initial},
         bind=tuned.bind,
     )
+    problem.average = samples.prepared(problem.data, average)
     problem.init_is_constant = not tuned.moves_the_start
     problem.rows = tuned.rows
     problem.xla = bool(model.jit_compile)
@@ -173,17 +179,6 @@ def initial_state(model: Any, rule: Any) -> TrainState:
         [backend.snapshot(v) for v in model.non_trainable_variables],
         rule.read(model.optimizer),
     )
-
-
-def reseeded(model: Any, state: TrainState, number: Any) -> TrainState:
-    """The state with other seeds of the random layers; ``number`` 0 leaves them."""
-    model_state = [
-        value + keras.ops.cast(number, value.dtype)
-        if variable.name == "seed_generator_state"
-        else value
-        for variable, value in zip(model.non_trainable_variables, state.model_state)
-    ]
-    return state._replace(model_state=model_state)
 
 
 def _parts(state: Any, hparams: dict, data: Any) -> Any:

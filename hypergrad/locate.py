@@ -5,6 +5,7 @@ is then run once more, noting for each step which leaves are finite. A run that 
 well pays nothing.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -21,6 +22,27 @@ def all_finite(problem: Problem, state: Any) -> bool:
     if not _inexact(state):
         return True
     return bool(backend.to_numpy(_is_finite(problem)(state)))
+
+
+def run_status(problem: Problem, tape: Any) -> Status:
+    """The status of a run before its sweep."""
+    if not tape.status.ok:
+        failed: Status = tape.status
+        return failed
+    if np.isfinite(tape.loss) and all_finite(problem, tape.final):
+        return Status()
+    return locate(problem, tape)
+
+
+def gradient_status(gradient: Mapping[str, np.ndarray]) -> Status:
+    for name, value in gradient.items():
+        # The sum says it without another array of that size, but for an overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.sum(value)
+        if not np.isfinite(total) and not np.isfinite(value).all():
+            reason = f"The hypergradient of {name!r} is not finite."
+            return Status(False, reason, None, "hypergradient")
+    return Status()
 
 
 def locate(problem: Problem, tape: Any) -> Status:

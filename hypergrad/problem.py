@@ -1,5 +1,6 @@
 """Training as a function of its hyperparameters."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +20,8 @@ from hypergrad.space import Float, Schedule
 
 __all__ = ["Bound", "PerExample", "PerStep", "Problem", "TrainState", "Validation"]
 
-FUNCTIONS = ("init", "val_loss", "step", "train_loss", "update", "bind")
-SHARING = ("num_steps", "space", "data", "batches")
+FUNCTIONS = ("init", "val_loss", "step", "train_loss", "update", "bind", "samples")
+SHARING = ("num_steps", "space", "data", "batches", "average")
 GRAPH_ONLY = "graph only"
 """Stands among the programs of a problem whose derivatives XLA cannot compile."""
 
@@ -52,6 +53,13 @@ class Problem:
         bind: pure, differentiable function, dict of hparams → what the other functions
             receive as hparams (a dict; values may be marked `PerStep` or
             `PerExample`). None: the identity.
+        average: int ≥ 1, N: E is the mean over N samples of this training, and costs N
+            runs. Sample 0 is the problem as it is, the others are what ``samples``
+            says.
+        samples: function, i ≥ 1 → dict with what sample i has in the place of ``data``
+            (a tree of the same form), ``batches``, or both; pure, called before each
+            run. What differs between samples, such as a start or a seed, belongs in
+            ``data``, where ``init`` and ``step`` read it.
 
     Raises:
         ValueError, TypeError: contradictory or missing parts, each naming the fix.
@@ -79,6 +87,8 @@ class Problem:
         batches: Callable | None = None,
         data: Any = None,
         bind: Callable | None = None,
+        average: int = 1,
+        samples: Callable | None = None,
     ):
         self.init = init
         self.val_loss: Any = val_loss
@@ -90,7 +100,10 @@ class Problem:
         self.update: Any = update
         self.batches: Any = batches
         self.data: Any = _arrays(data)
+        self.average = checks.checked_average(average)
+        self.samples: Any = samples
         checks.check_functions(vars(self))
+        checks.check_samples(self)
         self.xla: bool | None = None
         self.init_is_constant = False
         # Names whose values are rows of the examples as they are.
@@ -119,6 +132,7 @@ class Problem:
         bind: Callable | None = None,
         objective: Callable | None = None,
         build_fn: Callable | None = None,
+        average: int = 1,
     ) -> "Problem":
         """Makes a `Problem` of a compiled Keras model; arguments as in ``fit``.
 
@@ -163,6 +177,14 @@ class Problem:
                 A model with its own ``compute_loss`` has E = that function on
                 validation data, in inference mode, its numbers as compiled.
             build_fn: function () → compiled model, for models that cannot be cloned.
+            average: int ≥ 1, N: E is the mean over N samples of this training, and
+                costs N runs. Sample 0 is the model as it is. Sample i > 0 has the seed
+                ``seed + i``: a copy of the model (of ``build_fn`` where it is given)
+                initialised anew under that global seed of Keras gives its trained
+                variables; its batch order is that of the seed, its random layers start
+                from other states, its optimizer is new. Variables that are not trained
+                and the order of a dataset stay. All samples start from a learned
+                ``initial.…``; ``scale.…`` multiplies the start that each one has.
 
         Raises:
             ValueError, TypeError: what cannot be trained or tuned; the message says
@@ -185,16 +207,20 @@ class Problem:
     def replace(self, **changes: Any) -> "Problem":
         """The same problem with other parts, checked as a new one would be.
 
-        ``num_steps``, ``data``, ``batches`` and ``space`` (same names) share compiled
-        programs; another function starts afresh. A problem of `from_model` keeps its
-        functions, the shapes of its data, and ranges that its code was traced for.
+        ``num_steps``, ``data``, ``batches``, ``average`` and ``space`` (same names)
+        share compiled programs; another function starts afresh. A problem of
+        `from_model` keeps its functions, the shapes of its data, and ranges that its
+        code was traced for.
 
         Raises:
             ValueError, TypeError: parts that are unknown or do not fit the others.
         """
         checks.check_changes(changes, SHARING, FUNCTIONS, self.keras is not None)
         parts = {name: getattr(self, name) for name in (*SHARING, *FUNCTIONS)}
-        new = Problem(**parts | changes)
+        parts |= changes
+        of_a_model = self.keras is not None
+        average = parts.pop("average") if of_a_model else 1  # its samples are its own
+        new = Problem(**parts)
         fixed = None if self.keras is None else self.keras.fixed_ranges
         checks.check_replaced_space(self.space, new.space, fixed)
         if self.keras is not None:
@@ -204,9 +230,30 @@ class Problem:
         new.init_is_constant = self.init_is_constant
         new.rows = self.rows
         new.keras = self.keras
+        if of_a_model:
+            new.average = self.keras.samples.prepared(new.data, average)
         new.validation = self.validation
         if not set(changes) - set(SHARING):
             new._programs = self._programs
+        return new
+
+    def sample(self, i: int) -> "Problem":
+        """Sample ``i`` of ``average`` as a problem of its own; programs are shared.
+
+        Raises:
+            ValueError: there is no such sample.
+        """
+        checks.check_sample(i, self.average)
+        new = copy.copy(self)
+        new.average = 1
+        if i == 0:
+            return new
+        if self.keras is not None:
+            parts = self.keras.samples.parts(self, i)
+        else:
+            parts = checks.checked_sample(self.samples(i), self.data)
+        for name, part in parts.items():
+            setattr(new, name, _arrays(part) if name == "data" else part)
         return new
 
     # Values
@@ -219,10 +266,12 @@ class Problem:
                 (`Float.start`: without one, the middle of the range).
 
         Raises:
-            ValueError, TypeError: no dict, an unknown name, a value outside its range.
+            ValueError, TypeError: no dict, an unknown name, a value outside its range,
+                one that jit, grad, vmap or a gradient tape follows.
         """
         values = {} if values is None else values
         checks.check_names(values, self.space)
+        checks.check_untraced(values)
         return {
             name: float_.validate(name, values[name])
             if name in values

@@ -52,6 +52,68 @@ def checked_num_steps(num_steps: Any) -> int:
     return int(num_steps)
 
 
+def checked_average(average: Any) -> int:
+    whole = isinstance(average, (int, np.integer)) and not isinstance(average, bool)
+    if not whole or average < 1:
+        raise ValueError(
+            "`average` must be an integer of at least 1, the number of samples. "
+            f"Received: {average!r}."
+        )
+    return int(average)
+
+
+def check_samples(problem: Any) -> None:
+    """Refuses a mean over samples that are all the same."""
+    if problem.samples is not None and not callable(problem.samples):
+        raise TypeError(
+            "`samples` must be a function, i → dict of data or batches. Received: "
+            f"{problem.samples!r}."
+        )
+    if problem.average > 1 and problem.samples is None:
+        raise ValueError(
+            "`average` needs samples that differ, and the functions of a Problem have "
+            f"no seed. Received: average={problem.average} without `samples`. Pass "
+            "`samples=`, a function i → {'data': …, 'batches': …} of sample i (let "
+            "`init` read its start or its seed from `data`), or use "
+            "hg.Problem.from_model, which initialises a model anew."
+        )
+
+
+def check_sample(i: Any, average: int) -> None:
+    if i not in range(average):
+        raise ValueError(
+            f"`sample` must be one of 0 … {average - 1}. Received: {i!r}. Pass "
+            "`average=` to have more."
+        )
+
+
+def checked_sample(parts: Any, data: Any) -> dict[str, Any]:
+    """What a sample of a functional problem has of its own."""
+    known = {"data", "batches"}
+    if not isinstance(parts, Mapping) or not parts or set(parts) - known:
+        received = sorted(parts) if isinstance(parts, Mapping) else _kind(parts)
+        raise ValueError(
+            "`samples` must return a dict with 'data', 'batches' or both. Received: "
+            f"{received}."
+        )
+    if "data" in parts:
+        forms = [
+            [(path, np.shape(leaf)) for path, leaf in tree.flatten_with_path(value)]
+            for value in (data, parts["data"])
+        ]
+        if forms[0] != forms[1]:
+            raise ValueError(
+                "`samples` must return data of the form of `data`, which all samples "
+                f"are compiled for: {forms[0]}. Received: {forms[1]}."
+            )
+    if "batches" in parts and not callable(parts["batches"]):
+        raise TypeError(
+            "`samples` must return `batches` that are a function of the step. "
+            f"Received: {parts['batches']!r}."
+        )
+    return dict(parts)
+
+
 def checked_space(space: Any) -> dict[str, Any]:
     if not isinstance(space, Mapping) or not space:
         raise ValueError(
@@ -249,6 +311,28 @@ def check_names(values: Any, space: Mapping[str, Float]) -> None:
         raise ValueError(
             f"Unknown hyperparameter {unknown[0]!r}. This problem has: {sorted(space)}."
         )
+
+
+def check_untraced(values: Mapping[str, Any]) -> None:
+    """Refuses values whose derivative, or number, would be lost."""
+    for name, value in values.items():
+        for leaf in tree.flatten(value):
+            leaf = leaf.value if isinstance(leaf, keras.Variable) else leaf
+            if backend.is_traced(leaf):
+                raise TypeError(_traced(f"a value of {name!r}"))
+    # Inside of a compiled function even constants have no number.
+    if backend.is_traced(keras.ops.add(1.0, 1.0)):
+        raise TypeError(_traced("a call inside of a compiled function"))
+
+
+def _traced(received: str) -> str:
+    return (
+        "hypergrad runs its compiled programs one after the other from the host, so "
+        "that jit, vmap, grad and gradient tapes cannot follow what goes through them: "
+        f"expected numbers. Received: {received} that is being traced. For derivatives "
+        "of a hypergradient use `hg.second_derivatives(problem, values)`, differences "
+        "of hypergradients; for several values a loop."
+    )
 
 
 def check_per_step(

@@ -52,6 +52,9 @@ the place of a leaf everywhere, and stays None.
                      otherwise: "reverse" over reverse, or "mixed" (`methods/pull.py`);
                      what ``benchmarks/speed`` measured to be faster.
 ``is_inexact``       whether a leaf is differentiated.
+``is_traced``        ``is_traced(x)``: whether jit, vmap, grad or a gradient tape of the
+                     user follows an array, so that its number is unknown or leaving the
+                     framework would cut its derivative.
 ``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
 ``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
 ``convert``          ``convert(x, dtype=None)``: an array of this backend; a Python
@@ -80,6 +83,7 @@ NAMES = (
     "fori_loop",
     "grad",
     "is_inexact",
+    "is_traced",
     "jit",
     "jvp",
     "jvps",

@@ -161,6 +161,10 @@ def is_inexact(leaf: Any) -> bool:
     return leaf is not None and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
+def is_traced(x: Any) -> bool:
+    return isinstance(x, jax.core.Tracer)
+
+
 def _split(value: Any) -> tuple[list, Callable[..., Any]]:
     """Splits off the inexact leaves; the second result puts others in their place."""
     leaves = tree.flatten(value)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import tree
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
+from tensorflow.python.ops import gradients_util
 
 from hypergrad.backend._patches import (
     cudnn_off,
@@ -111,6 +112,15 @@ def run_cost(name: str) -> float:
 
 def second_order() -> str:
     return "reverse"
+
+
+def is_traced(x: Any) -> bool:
+    if not tf.is_tensor(x) and not isinstance(x, tf.Variable):
+        return False
+    tensor = tf.convert_to_tensor(x)  # reading a variable is what a tape sees
+    if tf.is_symbolic_tensor(tensor):
+        return True
+    return bool(gradients_util.PossibleTapeGradientTypes([tensor]))
 
 
 def is_inexact(leaf: Any) -> bool:

@@ -36,6 +36,10 @@ class AbstractBatches(abc.ABC):
     def longest_run(self, step: int) -> int | None:
         """How many batches of that step's form can follow each other; None: any."""
 
+    @abc.abstractmethod
+    def reordered(self, seed: int) -> "AbstractBatches":
+        """The same in the order of that seed; a dataset keeps its own order."""
+
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
@@ -83,6 +87,9 @@ class Batches(AbstractBatches):
         if rest == 0 or whole == 0 or self.drop_remainder:
             return None
         return whole if self.rows(step) == self.batch_size else 1
+
+    def reordered(self, seed: int) -> "Batches":
+        return dataclasses.replace(self, seed=seed)
 
     @property
     def fingerprint(self) -> str:

@@ -74,6 +74,9 @@ class HostBatches(AbstractBatches):
     def longest_run(self, step: int) -> int | None:
         return self.order.longest_run(step)
 
+    def reordered(self, seed: int) -> "HostBatches":
+        return HostBatches(self.order.reordered(seed), self.rows)
+
     @property
     def fingerprint(self) -> str:
         return f"{self.order.fingerprint} of {self.rows.fingerprint}"

@@ -107,7 +107,7 @@ class FiniteDifference(AbstractMethod):
 
     def sweep(self, problem: Problem, tape: Tape) -> Swept:
         places = {
-            name: _places(problem.space[name], value, self.step)
+            name: places_of(problem.space[name], value, self.step)
             for name, value in tape.values.items()
         }
         runs = Runs(problem, tape.values, float(tape.loss))
@@ -131,30 +131,11 @@ class FiniteDifference(AbstractMethod):
     def _entry(
         self, along: Callable, place: "Place", runs: "Runs", noise: float
     ) -> tuple[float, float, bool, int]:
-        """(derivative, error, whether it is reliable, side) of one entry.
-
-        Where a bound is near but not at the value, both kinds are tried: small central
-        steps are for functions that change on the scale of that distance.
-        """
-        side, levels, tolerance = place.side, self.halvings + 1, runs.tolerance
-        found = Difference()
-        if side:
-            sample = differences.one_sided(along, place.value, runs.loss, side, noise)
-            found = differences.extrapolated(
-                sample, place.reach, levels, ONE_SIDED, tolerance
-            )
-            levels = max(2, levels // 2)
-        known = found.error <= math.sqrt(tolerance) * abs(found.value)
-        if place.room and not known:
-            other = differences.extrapolated(
-                differences.central(along, place.value, noise),
-                place.room,
-                levels,
-                CENTRAL,
-                tolerance,
-            )
-            if other.error < found.error:
-                found, side = other, 0
+        """(derivative, error, whether it is reliable, side) of one entry."""
+        levels = self.halvings + 1
+        found, side = difference_at(
+            along, place, runs.loss, noise, levels, runs.tolerance
+        )
         small = math.sqrt(runs.epsilon) * abs(runs.loss) / place.scale
         reliable = found.error <= max(RELIABLE * abs(found.value), small)
         return found.value, found.error, reliable, side
@@ -174,7 +155,7 @@ class Runs:
         self._values = values
         self._dtype = hparam_dtype()
         self.epsilon = float(np.finfo(self._dtype).eps)
-        self.tolerance = 1e-9 if self._dtype == "float64" else 1e-4
+        self.tolerance = tolerance_of(self._dtype)
 
     def noise(self, places: Mapping[str, np.ndarray]) -> float:
         """How far rounding moves E: its noise at neighbours of the values.
@@ -184,8 +165,7 @@ class Runs:
         near = [self.loss]
         for k in range(1, differences.NOISE_VALUES):
             moved = {
-                name: np.vectorize(self._neighbour(k), otypes=[float])(at)
-                for name, at in places.items()
+                name: neighbours(at, k, self.epsilon) for name, at in places.items()
             }
             near.append(self._score({n: self._cast(n, v) for n, v in moved.items()}))
         least = self.epsilon * abs(self.loss)
@@ -202,10 +182,6 @@ class Runs:
             return x, self._score({**self._values, name: moved})
 
         return f
-
-    def _neighbour(self, k: int) -> Callable[["Place"], float]:
-        width = k * math.sqrt(self.epsilon)
-        return lambda at: at.value + width * at.scale * (at.side or 1) * at.leaves
 
     def _cast(self, name: str, value: Any) -> np.ndarray:
         return self._problem.space[name].cast(value, self._dtype).astype(np.float64)
@@ -232,7 +208,51 @@ class Place(NamedTuple):
     leaves: bool = True
 
 
-def _places(float_: Float, value: np.ndarray, step: float) -> np.ndarray:
+def tolerance_of(dtype: str) -> float:
+    """The relative error of a derivative that is enough in that precision."""
+    return 1e-9 if dtype == "float64" else 1e-4
+
+
+def neighbours(places: np.ndarray, k: int, epsilon: float) -> np.ndarray:
+    """The k-th values next to those of places, where only rounding moves E."""
+    width = k * math.sqrt(epsilon)
+
+    def neighbour(at: Place) -> float:
+        return at.value + width * at.scale * (at.side or 1) * at.leaves
+
+    return np.vectorize(neighbour, otypes=[float])(places)
+
+
+def difference_at(
+    along: Callable[[float], tuple[float, float]],
+    place: Place,
+    here: float,
+    noise: float,
+    levels: int,
+    tolerance: float,
+) -> tuple[Difference, int]:
+    """(derivative, side) of a function of one entry, whose value there is ``here``.
+
+    Where a bound is near but not at the value, both kinds are tried: small central
+    steps are for functions that change on the scale of that distance.
+    """
+    found, side = Difference(), place.side
+    if side:
+        sample = differences.one_sided(along, place.value, here, side, noise)
+        found = differences.extrapolated(
+            sample, place.reach, levels, ONE_SIDED, tolerance
+        )
+        levels = max(2, levels // 2)
+    known = found.error <= math.sqrt(tolerance) * abs(found.value)
+    if place.room and not known:
+        sample = differences.central(along, place.value, noise)
+        other = differences.extrapolated(sample, place.room, levels, CENTRAL, tolerance)
+        if other.error < found.error:
+            found, side = other, 0
+    return found, side
+
+
+def places_of(float_: Float, value: np.ndarray, step: float) -> np.ndarray:
     """The `Place` of each entry, an object array."""
     line = dataclasses.replace(float_, constraint=None, default=None, shape=())
     places = np.empty(value.shape, object)

@@ -90,6 +90,12 @@ class Reverse(AbstractMethod):
     def check(self, problem: Problem) -> None:
         if self.resume_dir is not None:
             files.writable(self.resume_dir, "resume_dir")
+        if self.resume_dir is not None and problem.average > 1:
+            raise ValueError(
+                "`resume_dir` holds one run and its sweep. Received: a problem with "
+                f"average={problem.average}. Leave it out, or pass "
+                "`problem.sample(i)` and a folder for each sample."
+            )
         if isinstance(self.checkpoints, int) and self.checkpoints > problem.num_steps:
             raise ValueError(
                 f"`checkpoints` must not exceed the {problem.num_steps} steps of the "

@@ -107,13 +107,13 @@ class Descent:
         None: the descent ends.
         """
         study = self.study
-        if not study.affords(1.0):
+        if not study.affords(study.run_cost):
             study.stop(SPENT)
             return None
         if place.fresh:
             return here
         while len(place.blind) < MOST_BLIND:
-            if not study.affords(study.sweep_cost(here.row) + 1.0):
+            if not study.affords(study.sweep_cost(here.row) + study.run_cost):
                 return self._without_sweep(place, here)
             gradient = study.sweep(here)
             if all(np.isfinite(g).all() for g in gradient.values()):

@@ -22,6 +22,10 @@ def result_of(study: Study, test: Problem | None) -> Result:
     best = study.best or study.start
     status = study.status
     notes = list(study.notes)
+    if problem.average > 1:
+        notes.append(
+            f"E is the mean over {problem.average} samples; the model is the first one."
+        )
     if study.best is not None:
         status = type(status)()
     else:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hypergrad._hypergradient import run_status, swept, unconstrained
+from hypergrad._hypergradient import swept, unconstrained
+from hypergrad.averaged import over_samples
 from hypergrad.callbacks import Callback
-from hypergrad.locate import all_finite
+from hypergrad.locate import all_finite, run_status
 from hypergrad.methods import AbstractMethod
 from hypergrad.outer.budget import Budget
 from hypergrad.outer.history import History
@@ -35,7 +36,8 @@ class Scored(NamedTuple):
 class Study:
     """Runs values of a problem and keeps the accounts.
 
-    ``spent`` (runs) and ``seconds`` are what it cost so far. ``start`` and ``best`` are
+    ``spent`` (runs) and ``seconds`` are what it cost so far, ``run_cost`` what a run of
+    all samples costs. ``start`` and ``best`` are
     `Scored`; ``stopped`` says why no further run is wanted, "" while one is. ``first``
     is the first row that a descent may begin at; ``swept``: rows that were swept.
     """
@@ -48,8 +50,10 @@ class Study:
         callbacks: Sequence[Callback] = (),
     ):
         self.problem = problem
-        self.method = method
+        self.method = over_samples(problem, method)
         self.budget = budget
+        self.run_cost = float(problem.average)
+        _check_affordable(budget, self.run_cost)
         self.callbacks = tuple(callbacks)
         self.history = History(list(problem.space))
         self.start: Scored | None = None
@@ -70,7 +74,7 @@ class Study:
     def sweep_cost(self, row: int) -> float:
         """Of a sweep at a row; a run more where the training must be repeated."""
         at_hand = row in (len(self.history) - 1, self.history.best(self.first))
-        again = 1.0 if at_hand and row not in self.swept else 0.0
+        again = self.run_cost if at_hand and row not in self.swept else 0.0
         return self.method.runs(self.problem) - again
 
     @property
@@ -84,7 +88,9 @@ class Study:
 
     def affords(self, cost: float) -> bool:
         """Whether that many more runs fit into what may be spent."""
-        in_time = self.budget.has_time(self.seconds, cost * self._slowest)
+        in_time = self.budget.has_time(
+            self.seconds, cost / self.run_cost * self._slowest
+        )
         return not self.stopped and self.budget.allows(self.spent, cost) and in_time
 
     def stop(self, reason: str) -> None:
@@ -98,8 +104,8 @@ class Study:
             self.method.prepare(self.problem, values)
 
     def run(self, kind: str, values: Values) -> Scored:
-        """Trains at these values: costs 1 run."""
-        self.spent += 1.0
+        """Trains at these values: costs 1 run, of each sample."""
+        self.spent += self.run_cost
         scored = self._train(len(self.history), values)
         cost = (self.spent, self.seconds)
         self.history.add(kind, values, scored.loss, cost)
@@ -188,3 +194,12 @@ class Study:
         columns = self.history.columns
         logs |= {"val_loss": columns["val_loss"][row], "kind": columns["kind"][row]}
         self.tell(event, position, values=self.history.values(row), **logs)
+
+
+def _check_affordable(budget: Budget, cost: float) -> None:
+    if not budget.allows(0.0, cost):
+        raise ValueError(
+            f"`budget` must pay at least one run of each of the {cost:g} samples that "
+            f"`average` asks for. Received: {budget.runs:g} runs. Raise it, or lower "
+            "`average`."
+        )

@@ -1,16 +1,14 @@
 """Tuned numbers in ordinary Keras models: a trained copy, or a model of the user."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from hypergrad import backend
 from hypergrad.bound import bind_values, seen_by_validation
+from hypergrad.clone import build_on, check_like, copied, copy_optimizer
 from hypergrad.problem import Problem
 from hypergrad.rules.keras_internals import iterations, unwrap
 from hypergrad.targets import Target, discover
@@ -60,14 +58,14 @@ def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
         TypeError: ``build_fn`` does not return a compiled model.
     """
     parts = problem.keras
-    model = _clone(parts.model) if parts.build_fn is None else _built(parts.build_fn)
+    model = copied(parts.model, parts.build_fn)
     optimizer_numbers, _, others = _split(
         {path: v for path, v in numbers.items() if not _of_each_variable(path, v)}
     )
     set_optimizer_numbers(model, optimizer_numbers)
     data: Any = problem.data
-    _build(model, data["train"])
-    _check_like(model, parts.model)
+    build_on(model, data["train"])
+    check_like(model, parts.model)
     # What `fit` leaves: with `use_ema`, the averages.
     weights = parts.rule.final_weights(final.weights, final.optimizer_state)
     for variable, value in zip(model.trainable_variables, weights):
@@ -227,96 +225,6 @@ def _like(old: Any, value: Any) -> Any:
         return np.broadcast_to(np.asarray(value, old.dtype), old.shape).copy()
     dtype = keras.backend.standardize_dtype(old.dtype)
     return backend.convert(np.broadcast_to(value, old.shape).astype(dtype), dtype)
-
-
-def copy_optimizer(optimizer: Any) -> Any:
-    """A new optimizer of the same class and configuration, without variables."""
-    with _known_classes([getattr(optimizer, "_learning_rate", None)]):
-        fresh = type(optimizer).from_config(optimizer.get_config())
-    for name, value in vars(optimizer).items():
-        # Numbers that a configuration rounds or leaves out.
-        if isinstance(value, float) and not name.startswith("_"):
-            setattr(fresh, name, value)
-    return fresh
-
-
-def _built(build_fn: Callable) -> Any:
-    model = build_fn()
-    if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
-        raise TypeError(
-            "`build_fn` must return a new, compiled keras.Model. Received: "
-            f"{model!r}. Return the model after `model.compile(…)`."
-        )
-    return model
-
-
-def _clone(model: Any) -> Any:
-    try:
-        parts = [*model._flatten_layers(), *_held_objects(model)]
-        with _known_classes(parts):
-            new = type(model).from_config(model.get_config())
-        given = dict(model._compile_config.config)
-        given["optimizer"] = copy_optimizer(unwrap(model.optimizer))
-        given["loss"] = tree.map_structure(_copy_loss, given["loss"])
-        for name in ("metrics", "weighted_metrics"):
-            given[name] = tree.map_structure(_copy_metric, given[name])
-        new.compile(**given)
-    except Exception as error:
-        raise ValueError(
-            f"The model {model.name!r} ({type(model).__name__}) cannot be cloned from "
-            f"its configuration: {type(error).__name__}: {str(error)[:300]}. Pass "
-            "`build_fn=`, a function that returns a new, compiled model."
-        ) from error
-    return new
-
-
-def _copy_loss(loss: Any) -> Any:
-    return copy.deepcopy(loss) if isinstance(loss, keras.losses.Loss) else loss
-
-
-def _copy_metric(metric: Any) -> Any:
-    if not isinstance(metric, keras.metrics.Metric):
-        return metric
-    with _known_classes([metric]):
-        return type(metric).from_config(metric.get_config())
-
-
-def _held_objects(model: Any) -> Iterator[Any]:
-    """Regularizers, initializers, constraints and schedules that layers hold."""
-    for layer in model._flatten_layers():
-        for value in vars(layer).values():
-            if type(value).__module__.split(".")[0] not in ("builtins", "numpy"):
-                yield value
-
-
-@contextmanager
-def _known_classes(objects: Any) -> Iterator[None]:
-    """Keras finds the classes (and functions) of these objects by their names."""
-    scope = {}
-    for value in objects:
-        if value is None or type(value).__module__.startswith("keras."):
-            continue
-        scope[type(value).__name__] = type(value)
-        if callable(value) and hasattr(value, "__name__"):
-            scope[value.__name__] = value
-    with keras.saving.custom_object_scope(scope):
-        yield
-
-
-def _build(model: Any, train: Mapping[str, Any]) -> None:
-    two = {name: tree.map_structure(lambda a: a[:2], v) for name, v in train.items()}
-    model._symbolic_build(data_batch=(two["x"], two.get("y"), two.get("sample_weight")))
-
-
-def _check_like(new: Any, old: Any) -> None:
-    shapes = [[tuple(v.shape) for v in m.variables] for m in (new, old)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"The copy of {old.name!r} has other variables than the model that was "
-            f"tuned: {len(shapes[0])} with shapes {shapes[0][:4]}…, expected "
-            f"{len(shapes[1])} with {shapes[1][:4]}…. Pass a `build_fn=` that returns "
-            "the same model."
-        )
 
 
 def _write_slots(rule: Any, optimizer: Any, state: Mapping[str, Any]) -> None:

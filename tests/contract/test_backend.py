@@ -280,6 +280,23 @@ def test_second_derivatives_are_taken_in_a_known_way():
 # Leaves
 
 
+def test_is_traced():
+    seen = []
+
+    def look(x):
+        seen.append(backend.is_traced(x))
+        return ops.sum(x**2)
+
+    for plain in (leaf(X), X, 1.5, None, keras.Variable(X)):
+        assert not backend.is_traced(plain)
+    backend.jit(look)(leaf(X))
+    backend.grad(look)(leaf(X))
+    backend.jit(lambda: look(ops.ones(3)))()
+    assert seen == [True] * 3
+    look(leaf(X))
+    assert seen[3:] == [False]
+
+
 def test_is_inexact():
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         assert backend.is_inexact(backend.convert(np.zeros(2, "float32"), dtype)), dtype
