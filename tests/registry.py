@@ -96,7 +96,7 @@ METHODS = (
     ),
     Method(
         "Implicit(FixedPoint)",
-        lambda: hg.Implicit(hg.linear.FixedPoint(400)),
+        lambda: hg.Implicit(hg.linear.FixedPoint(150)),
         opaque_step=False,
         needs_convergence=True,
         rule_numbers=False,
