@@ -5,7 +5,9 @@ from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
+from hypergrad.estimate import Estimate, estimate
 from hypergrad.methods import (
+    Auto,
     EvolutionStrategies,
     FiniteDifference,
     Forward,
@@ -25,7 +27,9 @@ from hypergrad.targets import tunables
 __version__ = "0.1.0"
 
 __all__ = [
+    "Auto",
     "Budget",
+    "Estimate",
     "EvolutionStrategies",
     "FiniteDifference",
     "Float",
@@ -47,6 +51,7 @@ __all__ = [
     "TrainState",
     "Truncated",
     "callbacks",
+    "estimate",
     "grad",
     "hypergradient",
     "linear",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hypergrad.estimate import check_room
 from hypergrad.influence import warn_where_zero
 from hypergrad.locate import all_finite, locate
 from hypergrad.methods import AbstractMethod, Reverse, Swept
@@ -58,7 +59,8 @@ def hypergradient(
         gradient NaN, and the status names the step and the variable.
 
     Raises:
-        ValueError: values outside the space, or a method that does not fit.
+        ValueError: values outside the space, a method that does not fit, or one that
+            needs more memory than is free.
         NonFiniteError: with ``raise_on_failure``, where something is not finite.
 
     Cost: see the method.
@@ -70,6 +72,7 @@ def hypergradient(
     method = Reverse() if method is None else method
     _check(problem, method)
     checked = problem.values(values)
+    check_room(problem, method, checked)
     start = time.perf_counter()
     method.prepare(problem, checked)
     tape = method.run(problem, checked, sweep_follows=True)

@@ -9,8 +9,10 @@ import numpy as np
 
 from hypergrad._hypergradient import run_status, swept, unconstrained
 from hypergrad.callbacks import Callback
+from hypergrad.estimate import check_room
 from hypergrad.locate import all_finite
 from hypergrad.methods import AbstractMethod
+from hypergrad.methods.auto import stored_choice
 from hypergrad.outer.budget import Budget
 from hypergrad.outer.history import History
 from hypergrad.problem import Problem
@@ -95,7 +97,11 @@ class Study:
     def prepare(self, values: Values) -> None:
         """Compiles what sweeps need, where there will be any."""
         if self.affords(self.method.runs(self.problem)):
+            check_room(self.problem, self.method, values)
             self.method.prepare(self.problem, values)
+            choice = stored_choice(self.method, self.problem)
+            if choice is not None and choice["why"] not in self.notes:
+                self.notes.append(choice["why"])
 
     def run(self, kind: str, values: Values) -> Scored:
         """Trains at these values: costs 1 run."""
