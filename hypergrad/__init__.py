@@ -6,7 +6,9 @@ from hypergrad._search import search
 from hypergrad._second_derivatives import SecondDerivatives, second_derivatives
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
+from hypergrad.estimate import Estimate, estimate
 from hypergrad.methods import (
+    Auto,
     EvolutionStrategies,
     FiniteDifference,
     Forward,
@@ -26,7 +28,9 @@ from hypergrad.targets import tunables
 __version__ = "0.1.0"
 
 __all__ = [
+    "Auto",
     "Budget",
+    "Estimate",
     "EvolutionStrategies",
     "FiniteDifference",
     "Float",
@@ -49,6 +53,7 @@ __all__ = [
     "TrainState",
     "Truncated",
     "callbacks",
+    "estimate",
     "grad",
     "hypergradient",
     "linear",

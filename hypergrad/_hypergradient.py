@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypergrad.averaged import over_samples, samples_of
+from hypergrad.estimate import check_room
 from hypergrad.influence import warn_where_zero
 from hypergrad.locate import gradient_status, run_status
 from hypergrad.methods import AbstractMethod, Reverse, Swept
@@ -62,7 +63,8 @@ def hypergradient(
         gradient NaN, and the status names the step and the variable.
 
     Raises:
-        ValueError: values outside the space, or a method that does not fit.
+        ValueError: values outside the space, a method that does not fit, or one that
+            needs more memory than is free.
         NonFiniteError: with ``raise_on_failure``, where something is not finite.
 
     Cost: see the method.
@@ -75,6 +77,7 @@ def hypergradient(
     _check(problem, method)
     method = over_samples(problem, method)
     checked = problem.values(values)
+    check_room(problem, method, checked)
     start = time.perf_counter()
     method.prepare(problem, checked)
     tape = method.run(problem, checked, sweep_follows=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hypergrad.locate import gradient_status, run_status
 from hypergrad.methods import AbstractMethod, Swept, Tape
+from hypergrad.methods.work import Work
 from hypergrad.problem import Problem
 from hypergrad.status import Status
 
@@ -54,6 +55,14 @@ class Averaged(AbstractMethod):
 
     def runs(self, problem: Problem) -> float:
         return problem.average * self.method.runs(problem)
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        work, number = self.method.work(problem.sample(0), values), problem.average
+        phases = {
+            name: phase._replace(calls=number * phase.calls, steps=number * phase.steps)
+            for name, phase in work.phases.items()
+        }
+        return work._replace(phases=phases)
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         self.method.prepare(problem.sample(0), values)

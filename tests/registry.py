@@ -76,6 +76,7 @@ METHODS = (
     Method("Reverse(disk)", lambda: hg.Reverse("log", offload="disk")),
     Method(f"Reverse({OTHER})", lambda: hg.Reverse(second_order=OTHER)),
     Method("Forward(4)", lambda: hg.Forward(4)),
+    Method("Auto()", hg.Auto),
     Method("Reversible()", hg.Reversible, momentum_only=True, tolerance=1e-10),
     Method("Truncated(T)", lambda: hg.Truncated(10**6)),
     Method("Truncated(2)", lambda: hg.Truncated(2), exact=False),

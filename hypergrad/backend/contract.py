@@ -45,6 +45,9 @@ the place of a leaf everywhere, and stays None.
 ``buffer_read``      ``buffer_read(buf, i, like) -> tree`` shaped like ``like``.
 ``buffer_stack``     ``buffer_stack(buf, like) -> tree`` of arrays (capacity, …); all
                      entries that were not written are zeros.
+``free_memory``      ``free_memory() -> (device, host)``: bytes free for arrays; device
+                     None where they are in the memory of the host; infinite where
+                     nobody knows.
 ``run_cost``         ``run_cost(name)``: what a run and a sweep of that method cost, in
                      plain trainings: the committed ratio of the MLP row of
                      ``benchmarks/speed``, default memory.
@@ -66,8 +69,10 @@ the place of a leaf everywhere, and stays None.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 NAMES = (
@@ -81,6 +86,7 @@ NAMES = (
     "convert",
     "finite_roots",
     "fori_loop",
+    "free_memory",
     "grad",
     "is_inexact",
     "is_traced",
@@ -100,6 +106,16 @@ NAMES = (
     "vjp",
     "zeros_like",
 )
+
+
+def host_memory() -> float:
+    """Bytes free in the memory of the host: Linux says, elsewhere infinite."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+        return 1024.0 * int(line.split()[1])
+    except (OSError, ValueError):
+        return math.inf
 
 
 class XlaRefused(RuntimeError):

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypergrad.backend._patches import (
     replaced,
     say_once,
 )
-from hypergrad.backend.contract import Compiled, CotangentPair
+from hypergrad.backend.contract import Compiled, CotangentPair, host_memory
 
 
 def _attention(plain: Callable) -> Callable:
@@ -151,6 +152,16 @@ _RUN_COSTS = {"Reverse": 5.0, "Forward": 1.6, "Reversible": 9.2}
 
 def run_cost(name: str) -> float:
     return _RUN_COSTS[name]
+
+
+def free_memory() -> tuple[float | None, float]:
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return None, host_memory()
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return math.inf, host_memory()
+    return float(stats["bytes_limit"] - stats["bytes_in_use"]), host_memory()
 
 
 def second_order() -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,7 +21,12 @@ from hypergrad.backend._patches import (
     replaced,
 )
 from hypergrad.backend._tensorflow_ops import twice_differentiable
-from hypergrad.backend.contract import Compiled, CotangentPair, XlaRefused
+from hypergrad.backend.contract import (
+    Compiled,
+    CotangentPair,
+    XlaRefused,
+    host_memory,
+)
 
 
 @contextlib.contextmanager
@@ -108,6 +114,11 @@ _RUN_COSTS = {"Reverse": 4.3, "Forward": 1.3, "Reversible": 9.4}
 
 def run_cost(name: str) -> float:
     return _RUN_COSTS[name]
+
+
+def free_memory() -> tuple[float | None, float]:
+    # It says what is in use on an accelerator, but not how much there is.
+    return (math.inf if tf.config.list_logical_devices("GPU") else None), host_memory()
 
 
 def second_order() -> str:

@@ -1,6 +1,7 @@
 """Ways to differentiate, one a file."""
 
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
+from hypergrad.methods.auto import Auto
 from hypergrad.methods.evolution_strategies import EvolutionStrategies
 from hypergrad.methods.finite_difference import FiniteDifference
 from hypergrad.methods.forward import Forward
@@ -12,6 +13,7 @@ from hypergrad.methods.truncated import Truncated
 
 __all__ = [
     "AbstractMethod",
+    "Auto",
     "EvolutionStrategies",
     "FiniteDifference",
     "Forward",

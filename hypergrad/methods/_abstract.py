@@ -9,6 +9,7 @@ import numpy as np
 
 from hypergrad import unroll
 from hypergrad.methods.checkpoints import Checkpoints
+from hypergrad.methods.work import Work
 from hypergrad.problem import Bound, Problem
 from hypergrad.status import Status
 from hypergrad.unroll import Segment
@@ -101,6 +102,13 @@ class AbstractMethod(abc.ABC):
     @abc.abstractmethod
     def runs(self, problem: Problem) -> float:
         """What a run and a sweep cost, in plain trainings of T steps."""
+
+    @abc.abstractmethod
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        """What a run and a sweep consist of, to be timed, and what they keep.
+
+        Compiles nothing but the start of a run; its phases do, when they are called.
+        """
 
     @property
     @abc.abstractmethod

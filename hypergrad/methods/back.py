@@ -140,14 +140,35 @@ def sweep_segment(
 ) -> tuple[tuple, dict]:
     """(carry, dE/dλ_t rows) before a segment, from the carry after it."""
     if not records_can_leave(problem):
-        program = _fused_program(problem, second_order)
-        return program(start, carry, inputs, problem.data)
+        return sweep_fused(problem, start, carry, inputs, second_order)
     if records is None:
         records = record_segment(problem, segment, start, inputs)[1]
-    program = _sweep_program(problem, second_order)
-    swept = program(records, start, carry, inputs, problem.data)
+    swept = sweep_records(problem, records, start, carry, inputs, second_order)
     free = problem.remember(_room_key(segment, start), list)
     free.append(backend.room_of(records))
+    return swept
+
+
+def sweep_records(
+    problem: Problem,
+    records: Any,
+    start: Any,
+    carry: tuple,
+    inputs: StepInputs,
+    second_order: str,
+) -> tuple[tuple, dict]:
+    """The same, from records that stay what they are."""
+    program = _sweep_program(problem, second_order)
+    swept: tuple = program(records, start, carry, inputs, problem.data)
+    return swept
+
+
+def sweep_fused(
+    problem: Problem, start: Any, carry: tuple, inputs: StepInputs, second_order: str
+) -> tuple[tuple, dict]:
+    """The same, where records stay inside of a program."""
+    program = _fused_program(problem, second_order)
+    swept: tuple = program(start, carry, inputs, problem.data)
     return swept
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from hypergrad.methods import plain
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.noise import Noise, Numbers, check_settings, sweep_pairs
+from hypergrad.methods.work import Work
 from hypergrad.problem import Problem
 
 
@@ -65,6 +66,9 @@ class EvolutionStrategies(AbstractMethod):
 
     def runs(self, problem: Problem) -> float:
         return 2.0 * self.pairs + 1.0
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        return plain.work(problem, values, self.runs(problem))
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         plain.prepare(problem, values)

@@ -11,6 +11,7 @@ from hypergrad.methods import differences, plain
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.differences import CENTRAL, ONE_SIDED, Difference
 from hypergrad.methods.noise import check_positive_int
+from hypergrad.methods.work import Work
 from hypergrad.parts import hparam_dtype
 from hypergrad.problem import Problem
 from hypergrad.space import Float
@@ -93,6 +94,9 @@ class FiniteDifference(AbstractMethod):
     def runs(self, problem: Problem) -> float:
         each = 2.0 * (self.halvings + 1)
         return differences.NOISE_VALUES + each * problem.num_numbers
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        return plain.work(problem, values, self.runs(problem))
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         plain.prepare(problem, values)

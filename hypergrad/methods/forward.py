@@ -1,6 +1,7 @@
 """Exact forward mode: tangents of the state travel with the run."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ from keras import ops, tree
 
 from hypergrad import backend, unroll
 from hypergrad.bound import push_bound
-from hypergrad.methods import plain, unrolled
+from hypergrad.methods import phases, plain, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
+from hypergrad.methods.work import Phase, Work, nbytes
 from hypergrad.problem import Bound, Problem
 from hypergrad.unroll import Segment, StepInputs
 
@@ -78,6 +80,36 @@ class Forward(AbstractMethod):
         number = problem.num_numbers
         again = -(-number // self._together(problem)) - 1
         return 1.0 + again + number * backend.run_cost("Forward")
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        tape, start = _at_start(problem, values), phases.start_of(problem, values)
+        together, chunks = self._together(problem), self._chunks(problem)
+        segment = phases.longest(tape.units[0])
+
+        @functools.cache
+        def begun() -> tuple[Any, Bound]:
+            return _start(problem, tape, *chunks[0])
+
+        def carry(steps: int) -> Any:
+            Z, directions = begun()
+            inputs = phases.inputs_of(start, segment, steps)
+            pushed = unroll.sliced(directions, segment, inputs.batches)
+            program = _tangent_program(problem)
+            return program(start.state, Z, inputs, pushed, problem.data)[1]
+
+        def begin(steps: int) -> Any:
+            return _start(problem, tape, *chunks[0])[0]
+
+        found = {
+            f"steps with {together} tangents": phases.phase(
+                carry, tape.units, len(chunks)
+            ),
+            f"start of {together} tangents": Phase(begin, 0, len(chunks)),
+        }
+        state, bound = nbytes(start.state), start.bound
+        moved = nbytes((bound.shared, dict(bound.per_step), dict(bound.per_example)))
+        device = {"tangents": together * (2 * state + moved), "adjoint": state}
+        return Work(found | phases.ends(start), device)
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_all() -> None:

@@ -1,6 +1,8 @@
 """The hypergradient at a solution of training, by the implicit function theorem."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,12 +13,13 @@ from hypergrad.bound import pull_bound
 from hypergrad.influence import warn_not_at_the_solution
 from hypergrad.linear import CG, AbstractSolver, Solution
 from hypergrad.linear.vectors import norm, scaled
-from hypergrad.methods import back, plain
+from hypergrad.methods import back, phases, plain
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.curvature import Hessian
 from hypergrad.methods.implicit_checks import check_numbers, check_problem
 from hypergrad.methods.sample import Block, Sample, check_batch, num_chunks
 from hypergrad.methods.step_map import StepMap
+from hypergrad.methods.work import FEW, Phase, Work, nbytes
 from hypergrad.problem import Problem
 
 PRODUCT = 2.5
@@ -115,6 +118,37 @@ class Implicit(AbstractMethod):
     def runs(self, problem: Problem) -> float:
         products = (self.solver.products + 1) * num_chunks(problem, self.batch)
         return 1.0 + PRODUCT * products / problem.num_steps
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        start = phases.start_of(problem, values)
+        chunks = num_chunks(problem, self.batch)
+        # One for λ, and the mean gradient that a step is linearised at.
+        products = self.solver.products + (2.0 if self.solver.of_step else 1.0)
+
+        @functools.cache
+        def first() -> tuple[Block, Any]:
+            block = next(iter(Sample(problem, start.bound, self.batch, self.seed)))
+            return block, self._right_hand_side(back.Adjoint(problem, start.tape))
+
+        @functools.cache
+        def system(steps: int) -> Any:
+            block = first()[0]
+            some = block.inputs._replace(length=np.int32(steps))
+            return self._system(problem, start.tape, [block._replace(inputs=some)])
+
+        def product(steps: int) -> Any:
+            return system(steps).product(first()[1])
+
+        length = min(FEW, math.floor(chunks)) or 1
+        work = plain.work(problem, values, 1.0)
+        kind = "products with the step" if self.solver.of_step else "Hessian products"
+        one = Phase(product, length, products, products * chunks)
+        vectors = 8 * nbytes(start.state.weights)
+        return Work(
+            {**work.phases, **phases.ends(start), kind: one},
+            {"vectors": vectors},
+            phases.gradient(start),
+        )
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_sweep() -> None:

@@ -9,7 +9,7 @@ from keras import tree
 
 from hypergrad import backend, unroll
 from hypergrad.bound import bind_values
-from hypergrad.methods import plain
+from hypergrad.methods import phases, plain
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.noise import (
     Noise,
@@ -18,6 +18,7 @@ from hypergrad.methods.noise import (
     check_settings,
     sweep_pairs,
 )
+from hypergrad.methods.work import Work, nbytes
 from hypergrad.problem import Problem
 from hypergrad.unroll import Segment
 
@@ -102,6 +103,22 @@ class PersistentES(AbstractMethod):
 
     def runs(self, problem: Problem) -> float:
         return 2.0 * self.pairs + 1.0
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        one = plain.work(problem, values, 1.0)
+        start = phases.start_of(problem, values)
+        truncations = self._segments(problem, start.state)
+        particles = phases.training(start, truncations, 2.0 * self.pairs)["steps"]
+        steps = one.phases["steps"]
+        score = one.phases["validation"]
+        scores = 2.0 * self.pairs * len(truncations) if self.objective == "end" else 0.0
+        found = {
+            "steps": steps._replace(
+                calls=steps.calls + particles.calls, steps=steps.steps + particles.steps
+            ),
+            "validation": score._replace(calls=1.0 + scores),
+        }
+        return Work(found, {"states": 2 * nbytes(start.state)})
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         plain.prepare(problem, values)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from hypergrad import unroll
-from hypergrad.methods import unrolled
+from hypergrad.methods import phases, unrolled
 from hypergrad.methods._abstract import Tape
 from hypergrad.methods.storage import OnDevice
+from hypergrad.methods.work import Phase, Work
 from hypergrad.problem import Problem
 
 
@@ -33,6 +34,18 @@ def prepare(problem: Problem, values: Mapping[str, np.ndarray]) -> None:
                 seen.add(form)
 
     unroll.prepare_once(problem, "plain", compile_run)
+
+
+def work(problem: Problem, values: Mapping[str, np.ndarray], runs: float) -> Work:
+    """That of so many trainings, each of which is scored."""
+    start = phases.start_of(problem, values)
+    segments = unroll.plan(problem, capacity(problem, start.state))
+
+    def scored(steps: int) -> None:
+        unroll.validate(problem, start.state, start.bound)
+
+    score = {"validation": Phase(scored, 0, runs)}
+    return Work(phases.training(start, [segments], runs) | score, {})
 
 
 def train(problem: Problem, values: Mapping[str, np.ndarray]) -> Tape:

@@ -9,11 +9,12 @@ import numpy as np
 
 from hypergrad import backend, files, unroll
 from hypergrad.bound import pull_bound
-from hypergrad.methods import back, unrolled
+from hypergrad.methods import back, phases, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.pull import check_second_order, second_order_of
 from hypergrad.methods.resume import Resumption
 from hypergrad.methods.storage import OnDevice, OnDisk, OnHost
+from hypergrad.methods.work import Work
 from hypergrad.problem import Bound, Problem
 
 
@@ -109,6 +110,13 @@ class Reverse(AbstractMethod):
 
     def runs(self, problem: Problem) -> float:
         return backend.run_cost("Reverse")
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        start = phases.start_of(problem, values)
+        offload = "disk" if self.resume_dir is not None else self.offload
+        plan = self._plan(problem, start.state)
+        second_order = second_order_of(self.second_order)
+        return phases.of_plan(start, plan, second_order, offload)
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_sweep() -> None:

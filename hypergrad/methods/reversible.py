@@ -12,11 +12,12 @@ from keras import tree
 
 from hypergrad import backend, unroll
 from hypergrad.bound import pull_bound
-from hypergrad.methods import back, walk
+from hypergrad.methods import back, phases, walk
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.fixed_point import AbstractFixedPoint, fixed_point_for
 from hypergrad.methods.momentum_step import Factors, Position
 from hypergrad.methods.pull import check_second_order, second_order_of
+from hypergrad.methods.work import Work, nbytes
 from hypergrad.problem import Bound, Problem
 from hypergrad.rules import SGD
 from hypergrad.rules.keras_internals import unwrap
@@ -97,6 +98,34 @@ class Reversible(AbstractMethod):
 
     def runs(self, problem: Problem) -> float:
         return backend.run_cost("Reversible")
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        start = phases.start_of(problem, values)
+        second_order = second_order_of(self.second_order)
+        trip = _Trip(problem, start.bound, start.state, second_order)
+        segments = trip.segments()
+        segment = phases.longest(segments)
+
+        indices = walk.moving(problem, start.state, trip.inputs(segment))
+
+        def walked(steps: int, backwards: bool) -> Any:
+            trip.begin_at(start.state, trip.origin)
+            inputs = phases.inputs_of(start, segment, steps)
+            carry = trip._nothing(indices) if backwards else None
+            return trip.walk(segment, inputs, carry).carry
+
+        found = {
+            "walk ahead": phases.phase(lambda n: walked(n, False), [segments]),
+            "walk back": phases.phase(lambda n: walked(n, True), [segments]),
+        }
+        weights = nbytes(start.state.weights)
+        passing = [start.state.model_state[i] for i in indices]
+        passed = nbytes((passing, start.state.optimizer_state["iterations"]))
+        return Work(
+            found | phases.ends(start),
+            {"positions": 20 * weights, "lost": trip.words * nbytes(trip.origin.lost)},
+            {"passed": problem.num_steps * passed} | phases.gradient(start),
+        )
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_walk() -> None:
@@ -226,6 +255,13 @@ class _Trip:
                     start, held = t, bits[t]
             found.append(Segment(start, stop - start, segment.capacity))
         return found
+
+    @property
+    def words(self) -> int:
+        """About how many words each number loses in a run."""
+        bits = -np.log2(1.0 - np.maximum(self.losing.momentum, 0.0))
+        bits = (bits - np.log2(1.0 - self.losing.decay)).sum(axis=0)
+        return math.ceil(bits.max() / (self.numbers.lost_bits - GROWTH - 1.0))
 
     @property
     def has_room(self) -> bool:

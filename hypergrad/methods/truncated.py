@@ -8,10 +8,11 @@ import numpy as np
 
 from hypergrad import backend, unroll
 from hypergrad.bound import pull_bound
-from hypergrad.methods import back, unrolled
+from hypergrad.methods import back, phases, unrolled
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
 from hypergrad.methods.pull import check_second_order, second_order_of
 from hypergrad.methods.storage import OnDevice
+from hypergrad.methods.work import Work
 from hypergrad.problem import Problem
 
 
@@ -63,6 +64,12 @@ class Truncated(AbstractMethod):
     def runs(self, problem: Problem) -> float:
         share = min(1.0, self.num_steps / problem.num_steps)
         return 1.0 + share * (backend.run_cost("Reverse") - 1.0)
+
+    def work(self, problem: Problem, values: Mapping[str, np.ndarray]) -> Work:
+        start = phases.start_of(problem, values)
+        plan = self._plan(problem, start.state)
+        second_order = second_order_of(self.second_order)
+        return phases.of_plan(start, plan, second_order)
 
     def prepare(self, problem: Problem, values: Mapping[str, np.ndarray]) -> None:
         def compile_sweep() -> None:

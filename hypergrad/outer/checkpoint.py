@@ -10,6 +10,7 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend, files
+from hypergrad.methods.auto import restore_choice, stored_choice
 from hypergrad.outer.descent import Place
 from hypergrad.outer.history import History
 from hypergrad.outer.steps import AbstractSteps
@@ -37,6 +38,7 @@ def save(
         "swept": study.swept,
         "notes": study.notes,
         "status": dataclasses.asdict(study.status),
+        "choice": stored_choice(study.single, study.problem),
         "start": _stored(study.start),
         "best": _stored(study.best),
         "place": None,
@@ -57,6 +59,7 @@ def load(
     study.stopped = content["stopped"]
     study.swept = content["swept"]
     study.status = Status(**content["status"])
+    restore_choice(study.single, study.problem, content.get("choice"))
     study.start = _scored(study, content["start"])
     study.best = _scored(study, content["best"])
     if content["place"] is None:

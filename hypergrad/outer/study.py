@@ -10,8 +10,10 @@ import numpy as np
 from hypergrad._hypergradient import swept, unconstrained
 from hypergrad.averaged import over_samples
 from hypergrad.callbacks import Callback
+from hypergrad.estimate import check_room
 from hypergrad.locate import all_finite, run_status
 from hypergrad.methods import AbstractMethod
+from hypergrad.methods.auto import stored_choice
 from hypergrad.outer.budget import Budget
 from hypergrad.outer.history import History
 from hypergrad.problem import Problem
@@ -37,7 +39,7 @@ class Study:
     """Runs values of a problem and keeps the accounts.
 
     ``spent`` (runs) and ``seconds`` are what it cost so far, ``run_cost`` what a run of
-    all samples costs. ``start`` and ``best`` are
+    all samples costs. ``single``: the method for one sample. ``start`` and ``best`` are
     `Scored`; ``stopped`` says why no further run is wanted, "" while one is. ``first``
     is the first row that a descent may begin at; ``swept``: rows that were swept.
     """
@@ -50,6 +52,7 @@ class Study:
         callbacks: Sequence[Callback] = (),
     ):
         self.problem = problem
+        self.single = method
         self.method = over_samples(problem, method)
         self.budget = budget
         self.run_cost = float(problem.average)
@@ -101,7 +104,11 @@ class Study:
     def prepare(self, values: Values) -> None:
         """Compiles what sweeps need, where there will be any."""
         if self.affords(self.method.runs(self.problem)):
+            check_room(self.problem, self.method, values)
             self.method.prepare(self.problem, values)
+            choice = stored_choice(self.single, self.problem)
+            if choice is not None and choice["why"] not in self.notes:
+                self.notes.append(choice["why"])
 
     def run(self, kind: str, values: Values) -> Scored:
         """Trains at these values: costs 1 run, of each sample."""

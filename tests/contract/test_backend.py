@@ -273,6 +273,17 @@ def test_the_cost_of_a_method_is_more_than_a_run():
     assert 1.0 <= backend.run_cost("Forward") <= 5.0
 
 
+def test_free_memory_is_what_the_system_says():
+    device, host = backend.free_memory()
+    assert device is None or device > 0  # tests run on a CPU, but need not
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        assert host == np.inf
+        return
+    total = 1024 * int(meminfo.read_text().split("MemTotal:")[1].split()[0])
+    assert 0 < host < total
+
+
 def test_second_derivatives_are_taken_in_a_known_way():
     assert backend.second_order() in ("reverse", "mixed")
 
