@@ -83,8 +83,8 @@ def estimate(
         TypeError: no problem, or no method.
 
     Cost: the compilation of the method, which its first call then need not do; of each
-        of its phases three times no step and five steps, or all steps of a segment
-        where that takes less than 20 ms.
+        of its phases three to seven times no step and five steps, or all steps of a
+        segment where five take less than 20 ms.
 
     Valid when: steps of one problem take about the same time each. Of
         `FiniteDifference` and `Implicit` the most they may take is estimated.

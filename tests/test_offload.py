@@ -20,8 +20,8 @@ class Interrupted(Exception):
     """Stands for whatever ends a process."""
 
 
-PLANNED = STEPS
-"""Calls that ask for shapes, before a run."""
+PLANNED = 2 * STEPS
+"""Calls that ask for shapes before a first run: whether it fits, and to plan it."""
 
 UNIT = 6
 """Steps that are run again at most."""

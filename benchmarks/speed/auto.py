@@ -147,7 +147,7 @@ def brief(method: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", type=int, default=range(len(CELLS)))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     lines = [

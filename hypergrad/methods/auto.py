@@ -62,11 +62,12 @@ class Auto(AbstractMethod):
             0.8 of what is free when it is chosen.
 
     Cost: that of the method; and once a problem the compilation of those that are
-        timed, and about five steps of each of their phases, three times. What costs
-        four times more than another by the committed ratios of ``benchmarks/speed``
-        is not timed. The choice is kept beside the programs of the problem, and stays
-        for another T that is less than eight times longer or shorter, where it fits.
-        `tune` keeps it in its ``directory``, and a resumed one does not choose again.
+        timed, and about five steps of each of their phases, three to seven times. What
+        costs four times more than another by the committed ratios of
+        ``benchmarks/speed`` is not timed. The choice is kept beside the programs of the
+        problem, and stays for another T that is less than eight times longer or
+        shorter, where it fits. `tune` keeps it in its ``directory``, and a resumed one
+        does not choose again.
 
     Valid when: every step is differentiable almost everywhere.
 

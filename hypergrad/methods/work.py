@@ -18,7 +18,8 @@ FEW = 5
 QUICK = 0.02
 """Seconds."""
 
-REPEATS = 3
+LEAST, MOST, ENOUGH = 3, 7, 0.5
+"""How often all phases are timed: more than at least, until so many seconds passed."""
 
 
 class Phase(NamedTuple):
@@ -64,10 +65,14 @@ class Clock:
         phases = {name: p for work in works for name, p in work.phases.items()}
         new = {n: p for n, p in phases.items() if n not in self._known}
         steps = {name: _steps(phase) for name, phase in new.items()}
-        rounds = [
-            {n: (_seconds(p, 0), _seconds(p, steps[n])) for n, p in new.items()}
-            for _ in range(REPEATS)
-        ]
+        rounds: list[dict[str, tuple[float, float]]] = []
+        start = time.perf_counter()
+        while len(rounds) < LEAST or (
+            len(rounds) < MOST and time.perf_counter() - start < ENOUGH
+        ):
+            rounds.append(
+                {n: (_seconds(p, 0), _seconds(p, steps[n])) for n, p in new.items()}
+            )
         for name in new:
             empty, some = (
                 statistics.median(r[name][k] for r in rounds) for k in (0, 1)
