@@ -9,9 +9,17 @@ pytestmark = pytest.mark.slow
 CELLS = product("tanh", "relu-dead")
 
 
+SMALL = {"tanh-Ftrl-regularized-clipvalue": ("dense.kernel_regularizer.l2",)}
+"""Derivatives of 4e-6, of which differences know five digits: the hand-written run
+judges them."""
+
+
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_finite_differences(cell, record_property):
-    record_property("relative_error", check_against_differences(*made(cell)))
+    small = SMALL.get(str(cell), ())
+    assert cell.is_hand_written or not small
+    error = check_against_differences(*made(cell), elsewhere=small)
+    record_property("relative_error", error)
 
 
 HAND_WRITTEN = [cell for cell in CELLS if cell.is_hand_written]
