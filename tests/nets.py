@@ -48,11 +48,11 @@ def relu() -> keras.Model:
     return keras.Model(x, layers.Dense(1)(both))
 
 
-def cnn() -> keras.Model:
+def cnn(use_bias: bool = True) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((4, 4, 1)),
-            layers.Conv2D(2, 2, kernel_regularizer=penalty()),
+            layers.Conv2D(2, 2, use_bias=use_bias, kernel_regularizer=penalty()),
             layers.BatchNormalization(momentum=0.8),
             layers.Activation("relu"),
             layers.GlobalAveragePooling2D(),

@@ -10,7 +10,7 @@ import numpy as np
 import finite_differences
 import hypergrad as hg
 from hand_written import UPDATES, TwoLayers, complex_step, train
-from nets import CLIPS, NETS, data_of, optimizer_of, problem_of
+from nets import CLIPS, NETS, cnn, data_of, optimizer_of, problem_of
 from registry import RULES
 
 OPTIONS = ("bare", "decay", *CLIPS)
@@ -23,13 +23,15 @@ FIXED = {"l1": 0.02, "l2": 0.03}
 
 UNKNOWABLE = (
     "cnn-batchnorm-Ftrl",
-    "cnn-batchnorm-Lion",
     "layernorm-Ftrl-regularized-clipvalue",
 )
 """Cells that differences cannot judge. The first step of Ftrl all but forgets the
 initial weights, and leaves nets near zero with derivatives of 1e-9 to 1e-7 (or dead, at
-larger rates). The bias in front of a BatchNormalization has a gradient of rounding
-errors, whose sign Lion follows."""
+larger rates)."""
+
+OF_SIGNS = {"cnn-batchnorm": functools.partial(cnn, use_bias=False)}
+"""Nets for rules that take the sign of a gradient: that of a bias in front of a
+BatchNormalization is made of rounding errors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,8 @@ def made(cell: Cell) -> tuple[hg.Problem, dict[str, float]]:
     tuned = {name: v for name, v in tuned.items() if name not in idle}
     if not rule.sees_gradients:
         tuned = {name: v for name, v in tuned.items() if name in rule.direct}
-        net = dataclasses.replace(net, numbers={})
+        build = OF_SIGNS.get(cell.net, net.build)
+        net = dataclasses.replace(net, numbers={}, build=build)
     return problem_of(net, optimizer, tuned)
 
 
