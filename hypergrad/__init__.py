@@ -1,6 +1,7 @@
 """Gradient-based hyperparameter optimisation of Keras 3 models."""
 
 from hypergrad import callbacks, linear, optimizers
+from hypergrad._evaluate import Evaluation, evaluate
 from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
 from hypergrad._second_derivatives import SecondDerivatives, second_derivatives
@@ -31,6 +32,7 @@ __all__ = [
     "Auto",
     "Budget",
     "Estimate",
+    "Evaluation",
     "EvolutionStrategies",
     "FiniteDifference",
     "Float",
@@ -54,6 +56,7 @@ __all__ = [
     "Truncated",
     "callbacks",
     "estimate",
+    "evaluate",
     "grad",
     "hypergradient",
     "linear",

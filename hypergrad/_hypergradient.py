@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hypergrad.averaged import over_samples, samples_of
+from hypergrad.at_once import over_samples, samples_of
 from hypergrad.estimate import check_room
 from hypergrad.influence import warn_where_zero
 from hypergrad.locate import gradient_status, run_status

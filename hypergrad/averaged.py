@@ -81,10 +81,10 @@ class Averaged(AbstractMethod):
             records = one.tape.records
             samples.append(one._replace(tape=one.tape._replace(records={})))
         tapes = [one.tape for one in samples]
-        status = _first_failure([one.status for one in samples])
+        status = first_failure([one.status for one in samples])
         return tapes[0]._replace(
             loss=_mean([tape.loss for tape in tapes])[()] if status.ok else np.nan,
-            metrics=_mean_metrics([tape.metrics for tape in tapes]),
+            metrics=mean_metrics([tape.metrics for tape in tapes]),
             train_losses=_mean([tape.train_losses for tape in tapes]),
             checkpoints=None,
             records=records,
@@ -121,7 +121,7 @@ class Averaged(AbstractMethod):
             for name in all_found[0].gradient
         }
         info = {
-            **samples_of(tape)["samples"],
+            **of_samples(tape)["samples"],
             "gradient": gradients,
             "info": [found.info for found in all_found],
         }
@@ -131,18 +131,13 @@ class Averaged(AbstractMethod):
         ]
         return Swept(
             {name: value.mean(axis=0) for name, value in gradients.items()},
-            _first_failure([found.status for found in all_found]),
+            first_failure([found.status for found in all_found]),
             {"samples": info, "runs": float(sum(runs))},
         )
 
 
-def over_samples(problem: Problem, method: AbstractMethod) -> AbstractMethod:
-    """The method for all samples of a problem: itself where there is one."""
-    return method if problem.average == 1 else Averaged(method)
-
-
-def samples_of(tape: Tape) -> dict[str, dict]:
-    """What is known of each sample after a run; {} where there is one."""
+def of_samples(tape: Tape) -> dict[str, dict]:
+    """What is known of each sample after such a run; {} after others."""
     samples = tape.extra
     if not (isinstance(samples, list) and samples and isinstance(samples[0], Sampled)):
         return {}
@@ -155,14 +150,14 @@ def samples_of(tape: Tape) -> dict[str, dict]:
     }
 
 
-def _first_failure(statuses: list[Status]) -> Status:
+def first_failure(statuses: list[Status]) -> Status:
     for i, status in enumerate(statuses):
         if not status.ok:
             return dataclasses.replace(status, reason=f"Sample {i}: {status.reason}")
     return Status()
 
 
-def _mean_metrics(metrics: list[dict]) -> dict:
+def mean_metrics(metrics: list[dict]) -> dict:
     """Numbers stay plain floats."""
     means = {name: _mean([m[name] for m in metrics]) for name in metrics[0]}
     return {n: float(v) if np.ndim(v) == 0 else v for n, v in means.items()}

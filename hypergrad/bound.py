@@ -53,8 +53,8 @@ def bind_values(problem: Any, values: Mapping[str, np.ndarray]) -> Bound:
     hparams = _hparams(problem, _without(values, problem.rows))
     if problem.bind is None:
         return Bound(hparams, {}, rows)
-    result: Bound = problem.program("bind", lambda: _sorted(problem))(hparams)
-    curves = _curves(problem)
+    result: Bound = problem.program("bind", lambda: sorted_bind(problem))(hparams)
+    curves = curves_of(problem)
     checks.check_per_step(result.per_step, problem.num_steps, curves)
     per_step = backend.to_numpy(result.per_step)
     for name, (interpolation, _) in curves.items():
@@ -75,11 +75,11 @@ def pull_bound(
     gradient: Any = cotangent.shared
     if problem.bind is not None:
         per_step = dict(cotangent.per_step)
-        for name, (interpolation, knots) in _curves(problem).items():
+        for name, (interpolation, knots) in curves_of(problem).items():
             per_step[name] = pull_to_knots(per_step[name], knots, interpolation)
 
         def pull(hparams, cotangent):
-            return backend.vjp(_sorted(problem), hparams).pullback(cotangent)[0]
+            return backend.vjp(sorted_bind(problem), hparams).pullback(cotangent)[0]
 
         per_example = _without(cotangent.per_example, problem.rows)
         gradient = problem.program("pull_bind", lambda: pull)(
@@ -112,14 +112,14 @@ def push_bound(
         return Bound(pushed, {}, rows)
 
     def push(hparams, directions):
-        return backend.jvps(_sorted(problem), (hparams,), (directions,))[1]
+        return backend.jvps(sorted_bind(problem), (hparams,), (directions,))[1]
 
     result: Bound = problem.program("push_bind", lambda: push)(hparams, pushed)
     per_step = {
         name: np.swapaxes(knots, 0, 1)
         for name, knots in backend.to_numpy(result.per_step).items()
     }
-    for name, (interpolation, _) in _curves(problem).items():
+    for name, (interpolation, _) in curves_of(problem).items():
         per_step[name] = spread_over_steps(
             per_step[name], problem.num_steps, interpolation
         )
@@ -152,7 +152,7 @@ def _hparams(problem: Any, values: Mapping[str, np.ndarray]) -> dict:
     }
 
 
-def _curves(problem: Any) -> dict[str, tuple[str, int]]:
+def curves_of(problem: Any) -> dict[str, tuple[str, int]]:
     """Per-step numbers given by knots: name → (interpolation, knots).
 
     Filled when the bind is traced; kept beside its program.
@@ -161,7 +161,7 @@ def _curves(problem: Any) -> dict[str, tuple[str, int]]:
     return curves
 
 
-def _sorted(problem: Any) -> Callable:
+def sorted_bind(problem: Any) -> Callable:
     """The bind of a problem, its values sorted by how a step reaches them."""
 
     def call(hparams: dict) -> Bound:
@@ -177,7 +177,7 @@ def _sorted(problem: Any) -> Callable:
             if isinstance(value, PerStep):
                 groups.per_step[name] = rows = _tensor(value.values)
                 if value.interpolation is not None:
-                    _curves(problem)[name] = (value.interpolation, rows.shape[0])
+                    curves_of(problem)[name] = (value.interpolation, rows.shape[0])
             elif isinstance(value, PerExample):
                 groups.per_example[name] = _tensor(value.values)
             else:

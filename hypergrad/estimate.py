@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hypergrad import unroll
-from hypergrad.averaged import over_samples
+from hypergrad.at_once import over_samples
 from hypergrad.methods import AbstractMethod, Reverse
 from hypergrad.methods.auto import families
 from hypergrad.methods.room import (

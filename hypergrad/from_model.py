@@ -185,7 +185,7 @@ def _parts(state: Any, hparams: dict, data: Any) -> Any:
     raise ValueError(
         "The validation data are not one argument of the compiled steps, expected "
         "that E is measured part by part. Received a call of `val_loss`, which takes "
-        "all rows at once. Use hypergrad.hypergradient(problem).loss."
+        "all rows at once. Use hypergrad.evaluate(problem).loss."
     )
 
 

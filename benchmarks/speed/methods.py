@@ -55,12 +55,20 @@ ROWS = {
     "truncated": Row(lambda: hg.Truncated(50), 200, (None, None)),
     "forward": Row(hg.Forward, 200, (6.5, None)),
     "reversible": Row(hg.Reversible, 2000, (8.0, 8.0), 325, optimizer="sgd", repeats=1),
-    # 60 steps more than plain training.
+    # 60 steps more than plain training; the second finds its scale by a power
+    # iteration of up to 8 products more.
     "implicit": Row(
-        lambda: hg.Implicit(hg.linear.Neumann(20), batch=128),
+        lambda: hg.Implicit(hg.linear.Neumann(20, scale=0.01), batch=128),
         200,
         (1.3, 1.3),
         26,
+        optimizer="adam-l2",
+        penalty=1e-3,
+    ),
+    "implicit-scaled": Row(
+        lambda: hg.Implicit(hg.linear.Neumann(20), batch=128),
+        200,
+        (None, None),
         optimizer="adam-l2",
         penalty=1e-3,
     ),
@@ -81,7 +89,7 @@ def measured(row: Row) -> dict:
     before = speed.peak_bytes()
 
     def call() -> None:
-        hg.hypergradient(problem, method=method)
+        hg.hypergradient(problem, method=method, raise_on_failure=True)
 
     variants = {"plain": lambda: speed.plain(problem), "method": call}
     times = speed.timed(variants, row.repeats)

@@ -58,6 +58,10 @@ the place of a leaf everywhere, and stays None.
 ``is_traced``        ``is_traced(x)``: whether jit, vmap, grad or a gradient tape of the
                      user follows an array, so that its number is unknown or leaving the
                      framework would cut its derivative.
+``vectorises_runs``  ``vectorises_runs()``: whether several trainings are faster as one
+                     vectorised program than one after the other: on accelerators.
+``vmap``             ``vmap(fn)``: ``fn`` of trees, over the first axis of all leaves of
+                     its arguments; results are stacked. What it closes over is shared.
 ``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
 ``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
 ``convert``          ``convert(x, dtype=None)``: an array of this backend; a Python
@@ -103,7 +107,9 @@ NAMES = (
     "to_numpy",
     "tracing",
     "value_and_grad",
+    "vectorises_runs",
     "vjp",
+    "vmap",
     "zeros_like",
 )
 

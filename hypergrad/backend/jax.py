@@ -253,6 +253,14 @@ def jvps(fn: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     return out, _split(out)[1](out_tangents, _integer_zeros(out))
 
 
+def vmap(fn: Callable) -> Callable:
+    return jax.vmap(fn)
+
+
+def vectorises_runs() -> bool:
+    return jax.local_devices()[0].platform != "cpu"
+
+
 def value_and_grad(fn: Callable, has_aux: bool = False) -> Callable:
     """Function ``(x, *args) -> (fn(x, *args), ∂fn/∂x)`` of a scalar ``fn``.
 

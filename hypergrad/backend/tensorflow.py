@@ -267,6 +267,27 @@ def _linearized(fn: Callable, primals: tuple) -> tuple[Any, Callable[[list], lis
     return out, push
 
 
+def vmap(fn: Callable) -> Callable:
+    def call(*args: Any) -> Any:
+        leaves = [_tensor(leaf) for leaf in tree.flatten(args) if leaf is not None]
+        out: list = []
+
+        def of_one(given: list) -> list:
+            new = iter(given)
+            one = fn(*_map(lambda _: next(new), args))
+            out[:] = [_map(_tensor, one)]
+            return [leaf for leaf in tree.flatten(out[0]) if leaf is not None]
+
+        found = iter(tf.vectorized_map(of_one, leaves, fallback_to_while_loop=True))
+        return _map(lambda _: next(found), out[0])
+
+    return call
+
+
+def vectorises_runs() -> bool:
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def value_and_grad(fn: Callable, has_aux: bool = False) -> Callable:
     """Function ``(x, *args) -> (fn(x, *args), ∂fn/∂x)`` of a scalar ``fn``.
 

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,12 @@ class AbstractMethod(abc.ABC):
 
     The two are separate, so that an outer step that is rejected for its loss costs a
     run and no sweep.
+
+    ``samples_at_once``: whether it treats numbers of every size alike, so that several
+    samples may be one problem with larger states and as many values.
     """
+
+    samples_at_once: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check(self, problem: Problem) -> None:

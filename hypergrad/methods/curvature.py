@@ -76,12 +76,19 @@ def _product_program(problem: Problem) -> Callable:
             def gradient(weights):
                 return _gradient(problem, weights, state, hparams, batch, data)
 
-            _, pull = backend.vjp(gradient, state.weights)
-            return backend.add(total, pull(scaled(shares[i], v))[0])
+            part = _along(gradient, state.weights, scaled(shares[i], v))
+            return backend.add(total, part)
 
         return backend.fori_loop(inputs.length, body, total)
 
     return problem.program("hessian product", lambda: product)
+
+
+def _along(gradient: Callable, weights: Any, v: Any) -> Any:
+    """The Hessian times v: symmetric, so forward or reverse over reverse."""
+    if backend.second_order() == "mixed":
+        return backend.jvp(gradient, (weights,), (v,))[1]
+    return backend.vjp(gradient, weights).pullback(v)[0]
 
 
 def _pull_program(problem: Problem) -> Callable:

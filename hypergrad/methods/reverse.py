@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class Reverse(AbstractMethod):
     References: Griewank & Walther 2000 (checkpointing, Alg. 799); Franceschi et al.
     2017, Alg. 1, arXiv:1703.01785; Kemaev et al. 2025 (mixed), arXiv:2505.00793.
     """
+
+    samples_at_once: ClassVar[bool] = True
 
     checkpoints: str | int | None = None
     offload: str | None = None

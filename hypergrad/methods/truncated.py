@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class Truncated(AbstractMethod):
 
     References: Shaban et al. 2019, eq. (7) and Prop. 3.1, arXiv:1810.10667.
     """
+
+    samples_at_once: ClassVar[bool] = True
 
     num_steps: int
     second_order: str | None = None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypergrad._hypergradient import swept, unconstrained
-from hypergrad.averaged import over_samples
+from hypergrad.at_once import over_samples
 from hypergrad.callbacks import Callback
 from hypergrad.estimate import check_room
 from hypergrad.locate import all_finite, run_status

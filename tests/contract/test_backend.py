@@ -291,6 +291,40 @@ def test_second_derivatives_are_taken_in_a_known_way():
 # Leaves
 
 
+def test_runs_are_vectorised_on_accelerators_only():
+    device, _ = backend.free_memory()
+    assert backend.vectorises_runs() == (device is not None)
+
+
+def test_vmap():
+    shared = leaf([1.0, 2.0, 3.0])
+
+    def fn(tree, count):
+        state, nothing = tree
+        total = ops.sum(state["a"] * shared)
+        return {"total": total, "next": count + 1, "none": nothing}, shared[0]
+
+    a = np.arange(6.0).reshape(2, 3)
+    given = ({"a": leaf(a)}, None), leaf([4, 5], "int32")
+    found, constant = numpy(backend.jit(backend.vmap(fn))(*given))
+    np.testing.assert_allclose(found["total"], a @ numpy(shared))
+    np.testing.assert_array_equal(found["next"], [5, 6])
+    assert found["none"] is None
+    np.testing.assert_array_equal(constant, [1.0, 1.0])
+
+
+def test_derivatives_go_through_vmap():
+    a = leaf(np.arange(6.0).reshape(2, 3))
+    cubes = backend.vmap(lambda row: ops.sum(row**3))
+
+    def total(a):
+        return ops.sum(cubes(a))
+
+    np.testing.assert_allclose(numpy(backend.grad(total)(a)), 3 * numpy(a) ** 2)
+    _, pushed = backend.jvp(backend.grad(total), (a,), (backend.convert(2.0) * a,))
+    np.testing.assert_allclose(numpy(pushed), 12 * numpy(a) ** 2)
+
+
 def test_is_traced():
     seen = []
 
