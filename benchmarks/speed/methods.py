@@ -54,7 +54,19 @@ ROWS = {
     "disk": Row(lambda: hg.Reverse(offload="disk"), 2000, (5.5, 5.5), 300, repeats=3),
     "truncated": Row(lambda: hg.Truncated(50), 200, (None, None)),
     "forward": Row(hg.Forward, 200, (6.5, None)),
-    "reversible": Row(hg.Reversible, 2000, (8.0, 8.0), 325, optimizer="sgd", repeats=1),
+    "reversible": Row(
+        hg.Reversible,
+        2000,
+        (8.0, 8.0),
+        325,
+        optimizer="sgd-l2",
+        repeats=3,
+        penalty=1e-3,
+    ),
+    # Weight decay is one multiplication of the weights more, to be undone.
+    "reversible-decay": Row(
+        hg.Reversible, 2000, (None, None), optimizer="sgd", repeats=1
+    ),
     # 60 steps more than plain training; the second finds its scale by a power
     # iteration of up to 8 products more.
     "implicit": Row(

@@ -25,6 +25,10 @@ OPTIMIZERS = {
         lambda: keras.optimizers.SGD(1e-2, momentum=0.9),
         [RATE, "optimizer.momentum", DECAY],
     ),
+    "sgd-l2": Optimizer(
+        lambda: keras.optimizers.SGD(1e-2, momentum=0.9),
+        [RATE, "optimizer.momentum", "dense*.kernel_regularizer.l2"],
+    ),
     # Its betas act through a sign, and have no derivative.
     "lion": Optimizer(
         lambda: keras.optimizers.Lion(1e-4, weight_decay=1e-3), [RATE, DECAY]

@@ -62,6 +62,9 @@ the place of a leaf everywhere, and stays None.
                      vectorised program than one after the other: on accelerators.
 ``vmap``             ``vmap(fn)``: ``fn`` of trees, over the first axis of all leaves of
                      its arguments; results are stacked. What it closes over is shared.
+``wide``             context manager, or decorator: while it holds, int64 and float64
+                     that are asked for are given, whatever ``floatx`` is, and stay. For
+                     arithmetic in them alone, not for code of the user.
 ``zeros_like``       ``zeros_like(tree)``: a tree of zeros.
 ``add``              ``add(tree, tree)``: leaf by leaf; non-inexact leaves of the first.
 ``convert``          ``convert(x, dtype=None)``: an array of this backend; a Python
@@ -110,6 +113,7 @@ NAMES = (
     "vectorises_runs",
     "vjp",
     "vmap",
+    "wide",
     "zeros_like",
 )
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from keras import tree
+from keras.src.backend.common import dtypes as _keras_dtypes
 from keras.src.backend.jax import nn as _keras_nn
 
 from hypergrad.backend._patches import (
@@ -55,17 +56,20 @@ def _attention(plain: Callable) -> Callable:
     return attention
 
 
+def _promote(kinds: dict[str, str]) -> None:
+    """Sets what Keras makes of types of 64 bits when it promotes."""
+    _keras_dtypes.BIT64_TO_BIT32_DTYPE.update(kinds)
+    for function in vars(_keras_dtypes).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
 if keras.config.floatx() == "float64":
     # Keras sets none of the three: without the first its variables only claim to be
     # float64, without the second `keras.ops.tanh` of a float64 array is float32, and
     # without the third the weights of an attention layer are.
-    from keras.src.backend.common import dtypes as _keras_dtypes
-
     jax.config.update("jax_enable_x64", True)
-    _keras_dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
-    for _function in vars(_keras_dtypes).values():
-        if hasattr(_function, "cache_clear"):
-            _function.cache_clear()
+    _promote({"float64": "float64"})
     _keras_nn.dot_product_attention = _attention(_keras_nn.dot_product_attention)
 
 
@@ -96,6 +100,17 @@ def tracing() -> Iterator[None]:
         replaced(_keras_nn, "dot_product_attention", unfused),
     ):
         yield
+
+
+@contextlib.contextmanager
+def wide() -> Iterator[None]:
+    before = dict(_keras_dtypes.BIT64_TO_BIT32_DTYPE)
+    with jax.enable_x64(True):
+        _promote({kind: kind for kind in before})
+        try:
+            yield
+        finally:
+            _promote(before)
 
 
 @contextlib.contextmanager

@@ -19,208 +19,83 @@ to d units; Daubechies & Sweldens 1998, "Factoring wavelet transforms into lifti
 steps", section 7 (the four shears).
 """
 
-import abc
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from hypergrad import backend
-
-Number = tuple[Any, ...]
-"""Integer arrays that make up a fixed-point number."""
-
-
-class AbstractFixedPoint(abc.ABC):
-    """A format of numbers, and the arithmetic of its integers.
-
-    Attributes:
-        fraction_bits: F.
-        floats: the dtype of what it is converted from and to.
-        lost: the dtype of b.
-        lost_bits: b is put aside before it needs more, beyond which z loses precision.
-    """
-
-    fraction_bits: int
-    lost_bits: int
-    floats: str
-    lost: str
-
-    @property
-    @abc.abstractmethod
-    def range(self) -> float:
-        """Numbers are below it in magnitude; sums of two are still exact."""
-
-    @abc.abstractmethod
-    def rounded(self, units: Any) -> Number:
-        """The nearest integer; one out of range for what is too large or NaN."""
-
-    @abc.abstractmethod
-    def units(self, z: Number) -> Any:
-        """The integer as a float, rounded."""
-
-    @abc.abstractmethod
-    def add(self, a: Number, b: Number) -> Number:
-        """a + b."""
-
-    @abc.abstractmethod
-    def subtract(self, a: Number, b: Number) -> Number:
-        """a − b."""
-
-    @abc.abstractmethod
-    def plus(self, z: Number, b: Any) -> Number:
-        """z + b for what was lost, b."""
-
-    @abc.abstractmethod
-    def narrow(self, z: Number) -> Any:
-        """The integer as a b; where it has no room, one that does not fit."""
-
-    @abc.abstractmethod
-    def in_range(self, z: Number) -> Any:
-        """Array of booleans."""
-
-    def fits(self, b: Any) -> Any:
-        """Array of booleans, whether what was lost has not outgrown its array."""
-        return ops.less(ops.abs(b), 2**self.lost_bits)
-
-    def nothing_lost(self, like: Any) -> Any:
-        return ops.zeros(like.shape, self.lost)
-
-    def from_float(self, x: Any) -> Number:
-        return self.rounded(ops.cast(x, self.floats) * 2.0**self.fraction_bits)
-
-    def to_float(self, z: Number) -> Any:
-        return self.units(z) * 2.0**-self.fraction_bits
-
-    def scale(self, z: Number, b: Any, delta: Any) -> tuple[Number, Any]:
-        """(z, b) after z was multiplied by 1 − δ."""
-        p = self._times(delta, self.plus(z, b))
-        z = self.subtract(z, p)
-        q = self._times(delta / (1.0 - delta), z)
-        b = self.narrow(self.plus(self.subtract(p, q), b))
-        return self.plus(z, self._part(delta * (1.0 - delta), b)), b
-
-    def unscale(self, z: Number, b: Any, delta: Any) -> tuple[Number, Any]:
-        """(z, b) before `scale`, to the last bit."""
-        z = self.plus(z, -self._part(delta * (1.0 - delta), b))
-        q = self._times(delta / (1.0 - delta), z)
-        t = self.plus(q, b)  # b + p, and b + p + (z − p) is what p was made of
-        p = self._times(delta, self.add(t, z))
-        return self.add(z, p), self.narrow(self.subtract(t, p))
-
-    def _times(self, factor: Any, z: Number) -> Number:
-        return self.rounded(factor * self.units(z))
-
-    def _part(self, factor: Any, b: Any) -> Any:
-        return ops.cast(ops.round(factor * ops.cast(b, self.floats)), self.lost)
-
-
-class Int32Pairs(AbstractFixedPoint):
-    """Two int32 for a number, high · 2^30 + low with −2^29 ≤ low < 2^29.
-
-    For weights in float32 without integers of 64 bits. Resolution 2^-34, range ±2^25.
-    With digits of both signs a small negative number is not the difference of two
-    large ones.
-    """
-
-    fraction_bits = 34
-    lost_bits = 30
-    floats = "float32"
-    lost = "int32"
-
-    @property
-    def range(self) -> float:
-        return 2.0**25
-
-    def rounded(self, units: Any) -> Number:
-        limit = 2.0**60
-        # The selection also keeps a product apart from the difference below: fused
-        # with it into one instruction it would not be rounded, here or there.
-        inside = ops.less(ops.abs(units), limit)  # false for NaN
-        units = ops.where(inside, units, limit)
-        high = ops.round(units * 2.0**-30)
-        low = ops.round(units - high * 2.0**30)
-        return _carried(ops.cast(high, "int32"), ops.cast(low, "int32"))
-
-    def units(self, z: Number) -> Any:
-        high, low = (ops.cast(digit, self.floats) for digit in z)
-        return high * 2.0**30 + low
-
-    def add(self, a: Number, b: Number) -> Number:
-        return _carried(a[0] + b[0], a[1] + b[1])
-
-    def subtract(self, a: Number, b: Number) -> Number:
-        return _carried(a[0] - b[0], a[1] - b[1])
-
-    def plus(self, z: Number, b: Any) -> Number:
-        return _carried(z[0], z[1] + b)
-
-    def narrow(self, z: Number) -> Any:
-        high, low = z
-        whole = ops.left_shift(high, 30) + low
-        return ops.where(ops.less(ops.abs(high), 2), whole, 2**31 - 1)
-
-    def in_range(self, z: Number) -> Any:
-        return ops.less(ops.abs(z[0]), 2**29)
-
-
-def _carried(high: Any, low: Any) -> Number:
-    # Twice: in one the sum might overflow.
-    carry = ops.right_shift(ops.right_shift(low, 29) + 1, 1)
-    return high + carry, low - ops.left_shift(carry, 30)
+LOST_BITS = 54
+"""b is put aside before it needs more, beyond which z loses precision."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Int64(AbstractFixedPoint):
-    """One int64 for a number.
+class Int64:
+    """Numbers that are an int64 each, and their arithmetic, in float64.
+
+    Both are 64 bits whatever ``floatx`` is: call it inside of ``backend.wide()``.
 
     Args:
         fraction_bits: F; the range is ±2^(61−F). 50 for weights in float64, 40 for
-            those in float32 where there are integers of 64 bits.
+            those in float32, about as fine as what these are rounded to.
     """
 
     fraction_bits: int = 50
-    lost_bits = 54
-    floats = "float64"
-    lost = "int64"
 
     @property
     def range(self) -> float:
+        """Numbers are below it in magnitude; sums of two are still exact."""
         return 2.0 ** (61 - self.fraction_bits)
 
-    def rounded(self, units: Any) -> Number:
-        limit = 2.0**62
-        inside = ops.less(ops.abs(units), limit)  # false for NaN
-        return (ops.cast(ops.round(ops.where(inside, units, limit)), "int64"),)
+    def from_float(self, x: Any) -> Any:
+        """The nearest integer; one out of range for what is too large or NaN."""
+        return _rounded(ops.cast(x, "float64") * 2.0**self.fraction_bits)
 
-    def units(self, z: Number) -> Any:
-        return ops.cast(z[0], self.floats)
+    def to_float(self, z: Any) -> Any:
+        return _units(z) * 2.0**-self.fraction_bits
 
-    def add(self, a: Number, b: Number) -> Number:
-        return (a[0] + b[0],)
+    def in_range(self, z: Any) -> Any:
+        """Array of booleans."""
+        return ops.less(ops.abs(z), 2**61)
 
-    def subtract(self, a: Number, b: Number) -> Number:
-        return (a[0] - b[0],)
+    def fits(self, b: Any) -> Any:
+        """Array of booleans, whether what was lost has not outgrown its array."""
+        return ops.less(ops.abs(b), 2**LOST_BITS)
 
-    def plus(self, z: Number, b: Any) -> Number:
-        return (z[0] + b,)
+    def nothing_lost(self, like: Any) -> Any:
+        return ops.zeros(like.shape, "int64")
 
-    def narrow(self, z: Number) -> Any:
-        return z[0]
+    def scale(self, z: Any, b: Any, delta: Any) -> tuple[Any, Any]:
+        """(z, b) after z was multiplied by 1 − δ."""
+        p = _times(delta, z + b)
+        z = z - p
+        b = b + p - _times(delta / (1.0 - delta), z)
+        return z + _times(delta * (1.0 - delta), b), b
 
-    def in_range(self, z: Number) -> Any:
-        return ops.less(ops.abs(z[0]), 2**61)
+    def unscale(self, z: Any, b: Any, delta: Any) -> tuple[Any, Any]:
+        """(z, b) before `scale`, to the last bit."""
+        z = z - _times(delta * (1.0 - delta), b)
+        t = b + _times(delta / (1.0 - delta), z)  # b + p; with z − p what p is made of
+        p = _times(delta, t + z)
+        return z + p, t - p
 
 
-def fixed_point_for(weights: Iterable[Any]) -> AbstractFixedPoint:
+def _units(z: Any) -> Any:
+    return ops.cast(z, "float64")
+
+
+def _times(factor: Any, z: Any) -> Any:
+    return _rounded(factor * _units(z))
+
+
+def _rounded(units: Any) -> Any:
+    limit = 2.0**62
+    inside = ops.less(ops.abs(units), limit)  # false for NaN
+    return ops.cast(ops.round(ops.where(inside, units, limit)), "int64")
+
+
+def fixed_point_for(weights: Iterable[Any]) -> Int64:
     """The format that is about as fine as what these weights are rounded to."""
     kinds = {keras.backend.standardize_dtype(w.dtype) for w in weights}
-    if "float64" in kinds:
-        return Int64()
-    # JAX makes an int32 of it unless float64 is switched on for the whole process.
-    widest = backend.convert(np.zeros((), "int64")).dtype
-    has_int64 = keras.backend.standardize_dtype(widest) == "int64"
-    return Int64(40) if has_int64 else Int32Pairs()
+    return Int64(50 if "float64" in kinds else 40)

@@ -14,7 +14,7 @@ from hypergrad import backend, unroll
 from hypergrad.bound import pull_bound
 from hypergrad.methods import back, phases, walk
 from hypergrad.methods._abstract import AbstractMethod, Swept, Tape
-from hypergrad.methods.fixed_point import AbstractFixedPoint, fixed_point_for
+from hypergrad.methods.fixed_point import LOST_BITS, fixed_point_for
 from hypergrad.methods.momentum_step import Factors, Position
 from hypergrad.methods.pull import check_second_order, second_order_of
 from hypergrad.methods.work import Work, nbytes
@@ -46,10 +46,10 @@ class Reversible(AbstractMethod):
     log₂(1/μ) bits for each weight and step, and the run is restored bit for bit.
 
     The loss and the hypergradient are those of the run in fixed point, and rounding
-    counts as the identity in derivatives. For float64 weights a number is an int64 of
-    resolution 2^-50 and range ±2^11, about as fine as float64 rounds; for float32 an
-    int64 of 2^-40 and ±2^21, or on JAX, which has none then, two int32, 2^-34 and
-    ±2^25; float32 itself resolves a weight of 0.05 to 2^-28.
+    counts as the identity in derivatives. A number is an int64: for float64 weights of
+    resolution 2^-50 and range ±2^11, about as fine as float64 rounds; for float32 of
+    2^-40 and ±2^21, where float32 itself resolves a weight of 0.05 to 2^-28. JAX is
+    asked for 64 bits in this arithmetic alone: the process need not enable them.
 
     Args:
         second_order: as in `Reverse`.
@@ -57,11 +57,10 @@ class Reversible(AbstractMethod):
     Cost: the time of `Reverse` with recomputation, and of integer arithmetic on the
     weights in both directions, which counts where layers are small; memory of about 20
     arrays like the weights, whatever T is, and what is lost: log₂(1/μ) bits for each
-    weight and step (0.152 at μ = 0.9, 210 times less than a float32), in words of 4
-    bytes of which at least 19 bits are used, or of 8 with 43. What else moves in a
-    model (BatchNormalization statistics, seeds of random layers) does not run
-    backwards: its T values are kept on the host. ``info["kept_bytes"]`` is all that
-    grew with T.
+    weight and step (0.152 at μ = 0.9, 210 times less than a float32), in words of 8
+    bytes of which at least 43 bits are used. What else moves in a model
+    (BatchNormalization statistics, seeds of random layers) does not run backwards: its
+    T values are kept on the host. ``info["kept_bytes"]`` is all that grew with T.
 
     Valid when: the problem is made of a Keras model that is compiled with
     ``SGD(momentum=…)``, μ ≥ 2^-6, without ``nesterov``, ``use_ema``, gradient
@@ -225,12 +224,9 @@ class _Trip:
 
     def __init__(self, problem: Problem, bound: Bound, start: Any, second_order: str):
         self.problem, self.bound, self.second_order = problem, bound, second_order
-        self.numbers: AbstractFixedPoint = fixed_point_for(start.weights)
-        self._room = 2.0**self.numbers.lost_bits
+        self.numbers = fixed_point_for(start.weights)
+        self._room = 2.0**LOST_BITS
         self.losing = _checked(walk.factors(problem, bound, start))
-        self._rounded = Factors(
-            *(part.astype(self.numbers.floats) for part in self.losing)
-        )
         steps = min(STEPS, problem.num_steps)
         self.capacity = unroll.lasting_capacity(problem, "Reversible", steps)
         self.origin = walk.position_program(problem)(start)
@@ -261,7 +257,7 @@ class _Trip:
         """About how many words each number loses in a run."""
         bits = -np.log2(1.0 - np.maximum(self.losing.momentum, 0.0))
         bits = (bits - np.log2(1.0 - self.losing.decay)).sum(axis=0)
-        return math.ceil(bits.max() / (self.numbers.lost_bits - GROWTH - 1.0))
+        return math.ceil(bits.max() / (LOST_BITS - GROWTH - 1.0))
 
     @property
     def has_room(self) -> bool:
@@ -295,9 +291,7 @@ class _Trip:
             state,
             _padded(passed, range(segment.capacity)),
             carry,
-            _padded(
-                self._rounded, range(segment.start, segment.start + segment.capacity)
-            ),
+            self._factors(segment),
             inputs,
             problem.data,
         )
@@ -310,6 +304,12 @@ class _Trip:
             model_state=walked.model_state, optimizer_state=slots
         )
         return walked
+
+    @backend.wide()
+    def _factors(self, segment: Segment) -> Factors:
+        """What the steps of a segment lose, on the device."""
+        steps = range(segment.start, segment.start + segment.capacity)
+        return tree.map_structure(backend.convert, _padded(self.losing, steps))
 
     def _nothing(self, indices: list[int]) -> tuple:
         """What a walk forwards receives in place of what a sweep has."""

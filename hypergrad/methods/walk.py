@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops, tree
 
 from hypergrad import backend, unroll
-from hypergrad.methods.fixed_point import AbstractFixedPoint, fixed_point_for
+from hypergrad.methods.fixed_point import fixed_point_for
 from hypergrad.methods.momentum_step import Factors, MomentumStep, Position
 from hypergrad.methods.pull import pull_step
 from hypergrad.parts import hparam_dtype
@@ -52,6 +52,7 @@ class Walked(NamedTuple):
 def position_program(problem: Problem) -> Callable:
     """Compiled state → `Position`."""
 
+    @backend.wide()
     def position(state):
         numbers = fixed_point_for(state.weights)
         return Position(
@@ -77,6 +78,7 @@ def state_program(problem: Problem) -> Callable:
 def differing_program(problem: Problem) -> Callable:
     """Compiled (position, position) → how many integers differ."""
 
+    @backend.wide()
     def differing(a, b):
         return sum(
             ops.sum(ops.cast(ops.not_equal(x, y), "int32"))
@@ -86,6 +88,7 @@ def differing_program(problem: Problem) -> Callable:
     return problem.program(("Reversible", "differing"), lambda: differing)
 
 
+@backend.wide()
 def _state(
     position: Position, like: Any, model_state: Any, iterations: Any
 ) -> TrainState:
@@ -219,7 +222,7 @@ class _Walker:
         self.problem, self.second_order = problem, second_order
         self.indices, self.losing, self.state = indices, losing, state
         self.forwards, self.backwards = forwards, ops.logical_not(forwards)
-        self.numbers: AbstractFixedPoint = fixed_point_for(state.weights)
+        self.numbers = fixed_point_for(state.weights)
         # Many small operations on integers, which as a graph would each go through
         # memory; compiled they compute the same.
         step = MomentumStep(fixed_point_for(state.weights), decays(problem))
@@ -301,7 +304,8 @@ class _Walker:
         place, model_state, iterations, notes, (carry, rows) = end
         passed, losses, inside = backend.buffer_stack(notes, like)
         rows = backend.buffer_stack(rows, sliced)
-        most = [ops.max(ops.abs(b)) for b in place.lost]
+        with backend.wide():
+            most = ops.max(ops.stack([ops.max(ops.abs(b)) for b in place.lost]))
         return Walked(
             place,
             model_state,
@@ -309,7 +313,7 @@ class _Walker:
             passed,
             losses,
             inside,
-            ops.max(ops.stack(most)),
+            most,
             carry,
             rows,
         )
@@ -343,6 +347,7 @@ class _Walker:
         rest = state._replace(weights=zeros, optimizer_state=slots)
         return self.problem.call_update(grads, rest, hparams, aux, data)
 
+    @backend.wide()
     def _inside(self, position: Position) -> Any:
         inside, fits = self.numbers.in_range, self.numbers.fits
         both = ops.logical_and

@@ -313,6 +313,29 @@ def test_vmap():
     np.testing.assert_array_equal(constant, [1.0, 1.0])
 
 
+def test_wide_types_inside_of_a_program():
+    """Integers of 64 bits beside numbers in ``floatx``, in and out of a loop."""
+
+    @backend.wide()
+    def on(z, x):
+        wide = ops.cast(ops.round(ops.cast(x, "float64") * 2.0**40), "int64")
+        return ops.where(ops.less(ops.abs(z), 2**61), z + wide, z)
+
+    def run(z, x):
+        return backend.fori_loop(3, lambda i, z: on(z, x), z), ops.ones(2) * x
+
+    with backend.wide():
+        z = backend.convert(np.array([2**50, 5]))
+    floatx = keras.config.floatx()
+    x = backend.convert(np.array([1.5, 2.0]), floatx)
+    z, plain = backend.jit(run)(z, x)
+    assert keras.backend.standardize_dtype(z.dtype) == "int64"
+    np.testing.assert_array_equal(numpy(z), [2**50 + 9 * 2**39, 5 + 6 * 2**40])
+    assert keras.backend.standardize_dtype(plain.dtype) == floatx
+    after = keras.backend.standardize_dtype((x * 2 + ops.ones(2)).dtype)
+    assert after == floatx
+
+
 def test_derivatives_go_through_vmap():
     a = leaf(np.arange(6.0).reshape(2, 3))
     cubes = backend.vmap(lambda row: ops.sum(row**3))
