@@ -5,12 +5,15 @@
     KERAS_BACKEND=jax python benchmarks/speed/methods.py --growth
 
 The MLP of ``run.py``. Each row is a process of its own: plain training and the method
-in turns, medians divided; memory is the growth of the largest resident size over that
-after plain training, compilation included.
+in turns, medians divided. Memory is the growth of the largest resident size over that
+after plain training; "warm" that of a call beyond what is resident before it, when all
+is compiled, over that of a plain training.
 """
 
 import argparse
+import ctypes
 import dataclasses
+import gc
 import json
 import math
 import statistics
@@ -108,15 +111,30 @@ def measured(row: Row) -> dict:
     state = unroll.initial_state(problem, bind_values(problem, problem.values()))
     leaves = speed.keras.tree.flatten(state)
     medians = {n: statistics.median(t["seconds"]) for n, t in times.items()}
+    peak = speed.peak_bytes() - before
     return {
         "num_steps": row.num_steps,
         "plain_s": medians["plain"],
         "method_s": medians["method"],
         "ratio": medians["method"] / medians["plain"],
         "first_call_s": times["method"]["first"],
-        "peak_mb": (speed.peak_bytes() - before) / 1e6,
+        "peak_mb": peak / 1e6,
+        "warm_mb": (warm_bytes(call) - warm_bytes(variants["plain"])) / 1e6,
         "state_mb": sum(backend.to_numpy(leaf).nbytes for leaf in leaves) / 1e6,
     }
+
+
+def warm_bytes(call: Callable[[], object]) -> float:
+    """Growth of the resident size while a call runs; NaN where Linux does not say."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed counts as free
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held
+    except OSError:
+        return math.nan
+    before = speed.peak_bytes()
+    call()
+    return speed.peak_bytes() - before
 
 
 def in_a_child(*arguments: str) -> dict:
@@ -128,8 +146,8 @@ def in_a_child(*arguments: str) -> dict:
 
 def table(names: list[str]) -> list[dict]:
     place = 0 if backend.name == "jax" else 1
-    print("| method | backend | T | ratio | bar | peak MB | bar | first call s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| method | backend | T | ratio | bar | peak MB | bar | warm MB | first s |")
+    print("|---|---|---|---|---|---|---|---|---|")
     found = []
     for name in names:
         row = ROWS[name]
@@ -138,7 +156,8 @@ def table(names: list[str]) -> list[dict]:
         print(
             f"| {name} | {backend.name} | {row.num_steps} | {figures['ratio']:.2f} "
             f"| {row.bars[place] or '–'} | {figures['peak_mb']:.0f} "
-            f"| {row.megabytes or '–'} | {figures['first_call_s']:.1f} |",
+            f"| {row.megabytes or '–'} | {figures['warm_mb']:.0f} "
+            f"| {figures['first_call_s']:.1f} |",
             flush=True,
         )
     return found

@@ -30,6 +30,7 @@ class Hessian:
         self._problem = problem
         self._state = state
         self._sample = sample
+        self._zero = backend.zeros_like(state.weights)
 
     @property
     def operator(self) -> Operator:
@@ -37,7 +38,7 @@ class Hessian:
 
     def product(self, v: Any) -> Any:
         """∂²L/∂θ² v."""
-        total = backend.zeros_like(self._state.weights)
+        total = self._zero
         program = _product_program(self._problem)
         for inputs, shares in self._sample:
             total = program(total, self._state, v, inputs, shares, self._problem.data)
@@ -46,7 +47,7 @@ class Hessian:
     def pull(self, v: Any, adjoint: back.Adjoint) -> float:
         """Adds (∂²L/∂λ∂θ)' v to dE/dλ; gives ‖∂L/∂θ‖."""
         problem = self._problem
-        grads = backend.zeros_like(self._state.weights)
+        grads = self._zero
         program = _pull_program(problem)
         for block in self._sample:
             shared = adjoint.carry[1]

@@ -1,7 +1,6 @@
 """Exact forward mode: tangents of the state travel with the run."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -86,16 +85,17 @@ class Forward(AbstractMethod):
         together, chunks = self._together(problem), self._chunks(problem)
         segment = phases.longest(tape.units[0])
 
-        @functools.cache
-        def begun() -> tuple[Any, Bound]:
-            return _start(problem, tape, *chunks[0])
+        begun: list[tuple[Any, Bound]] = []
 
         def carry(steps: int) -> Any:
-            Z, directions = begun()
+            # The program gives up its tangents: each call has the last one's.
+            Z, directions = begun.pop() if begun else _start(problem, tape, *chunks[0])
             inputs = phases.inputs_of(start, segment, steps)
             pushed = unroll.sliced(directions, segment, inputs.batches)
             program = _tangent_program(problem)
-            return program(start.state, Z, inputs, pushed, problem.data)[1]
+            Z = program(start.state, Z, inputs, pushed, problem.data)[1]
+            begun.append((Z, directions))
+            return Z
 
         def begin(steps: int) -> Any:
             return _start(problem, tape, *chunks[0])[0]
@@ -252,7 +252,10 @@ def _inputs(
 
 
 def _tangent_program(problem: Problem) -> Any:
-    """Compiled ``(state, Z, inputs, directions, data) -> (state, Z, losses)``."""
+    """Compiled ``(state, Z, inputs, directions, data) -> (state, Z, losses)``.
+
+    Z is given up.
+    """
 
     def carry(state, Z, inputs, directions, data):
         losses = backend.buffer(unroll.capacity_of(inputs), unroll.loss_zero())
@@ -272,7 +275,7 @@ def _tangent_program(problem: Problem) -> Any:
         state, Z, losses = backend.fori_loop(inputs.length, body, (state, Z, losses))
         return state, Z, backend.buffer_stack(losses, unroll.loss_zero())
 
-    return problem.program("tangents", lambda: carry)
+    return problem.program("tangents", lambda: carry, donate=(1,))
 
 
 def _contract(problem: Problem) -> Any:
