@@ -89,8 +89,15 @@ def fit_variants(case: models.Case) -> dict[str, Callable[[], object]]:
 
 
 def measure(
-    name: str, optimizer: str, repeats: int, fit: bool, num_steps: int | None
+    name: str,
+    optimizer: str,
+    repeats: int,
+    fit: bool,
+    num_steps: int | None,
+    second_order: str | None,
 ) -> dict:
+    default = hg.Reverse(second_order=second_order)
+    stored = hg.Reverse("all", second_order=second_order)
     case = models.MODELS[name]()
     models.compiled(case.model, optimizer)
     if num_steps:
@@ -98,8 +105,8 @@ def measure(
     problem = problem_of(case, optimizer)
     variants = {
         "plain": lambda: plain(problem),
-        "Reverse()": lambda: hg.hypergradient(problem),
-        'Reverse("all")': lambda: hg.hypergradient(problem, method=hg.Reverse("all")),
+        "Reverse()": lambda: hg.hypergradient(problem, method=default),
+        'Reverse("all")': lambda: hg.hypergradient(problem, method=stored),
     }
     if fit:
         variants |= fit_variants(case)
@@ -261,6 +268,9 @@ def main() -> None:
     parser.add_argument(
         "--optimizers", nargs="*", default=["adam"], choices=list(models.OPTIMIZERS)
     )
+    parser.add_argument(
+        "--second-order", choices=("reverse", "mixed"), help="of both; else the default"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--fit", action="store_true", help="also time model.fit")
@@ -284,7 +294,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, optimizer in itertools.product(options.models, options.optimizers):
         fit = options.fit and name == "mlp" and optimizer == "adam"
-        times = measure(name, optimizer, options.repeats, fit, options.steps)
+        times = measure(
+            name, optimizer, options.repeats, fit, options.steps, options.second_order
+        )
         for row in rows(name, optimizer, times):
             show(row)
             measured["times"].append(row)

@@ -162,7 +162,7 @@ def _map(fn: Callable, *trees: Any) -> Any:
     )
 
 
-_RUN_COSTS = {"Reverse": 5.0, "Forward": 1.6, "Reversible": 9.2}
+_RUN_COSTS = {"Reverse": 5.0, "Forward": 1.6, "Reversible": 8.0}
 
 
 def run_cost(name: str) -> float:

@@ -114,7 +114,7 @@ def _map(fn: Callable, *trees: Any) -> Any:
     )
 
 
-_RUN_COSTS = {"Reverse": 4.3, "Forward": 1.3, "Reversible": 9.4}
+_RUN_COSTS = {"Reverse": 4.3, "Forward": 1.3, "Reversible": 7.5}
 
 
 def run_cost(name: str) -> float:
