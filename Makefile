@@ -22,7 +22,8 @@ BACKENDS := jax tensorflow
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint suite suite-all speed tables clean
+.PHONY: help install demo test test-all lint suite suite-all speed tables bench \
+	bench-full bench-table clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -71,6 +72,28 @@ speed: $(STAMP) ## Ratios against plain training, on both backends.
 	  KERAS_BACKEND=$$backend $(RUN) benchmarks/speed/run.py --fit --memory \
 	    --out out/speed/$$backend.json; \
 	done
+
+# torch is what Optuna's Gaussian process is made of. Without its build for CPUs that
+# one method is left out and listed.
+TORCH ?= torch==2.13.0+cpu
+BENCH := $(VENV)/.bench
+
+$(BENCH): $(STAMP)
+	@$(RUN) -m pip install --quiet --editable ".[bench]"
+	@$(RUN) -m pip install --quiet "$(TORCH)" || echo "No $(TORCH): optuna-gp is left out."
+	@touch $@
+
+bench: $(BENCH) ## A short comparison with other ways to search (10 minutes).
+	@KERAS_BACKEND=$(KERAS_BACKEND) $(RUN) benchmarks/compare.py --short
+	@$(RUN) benchmarks/report/run.py --out out/bench-short \
+	  benchmarks/outputs/*.parquet
+
+bench-full: $(BENCH) ## The whole comparison; goes on where it was interrupted (hours).
+	@KERAS_BACKEND=$(KERAS_BACKEND) $(RUN) benchmarks/compare.py
+	@$(MAKE) bench-table
+
+bench-table: $(BENCH) ## Tables and pictures of the stored results.
+	@$(RUN) benchmarks/report/run.py
 
 # The cells of docs/support.md, each judged by the test of its name.
 TABLE := tests/test_layers.py tests/test_schedules.py tests/test_data_targets.py \

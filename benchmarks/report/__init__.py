@@ -1,0 +1,1 @@
+"""From what benchopt stored to one table and two pictures."""

@@ -1,0 +1,21 @@
+import hypergrad as hg
+from benchmark_utils.runs import Runs
+from benchmark_utils.solver import AbstractSolver
+from benchmark_utils.tuning import METHODS, compile_method, tune
+
+
+class Solver(AbstractSolver):
+    """`hypergrad.tune` with each way to compute a hypergradient.
+
+    The budget is in runs, so that a costly hypergradient means few steps.
+    """
+
+    name = "tune-method"
+    parameters = {"method": list(METHODS)}
+    parameter_template = "{method}"
+
+    def prepare(self, problem: hg.Problem) -> float:
+        return compile_method(self.task, problem, METHODS[self.method])
+
+    def search(self, runs: Runs) -> None:
+        tune(runs, METHODS[self.method], self.seed)
