@@ -86,7 +86,7 @@ $(BENCH): $(STAMP)
 bench: $(BENCH) ## A short comparison with other ways to search (10 minutes).
 	@KERAS_BACKEND=$(KERAS_BACKEND) $(RUN) benchmarks/compare.py --short
 	@$(RUN) benchmarks/report/run.py --out out/bench-short \
-	  benchmarks/outputs/*.parquet
+	  benchmarks/outputs/short-*.parquet
 
 bench-full: $(BENCH) ## The whole comparison; goes on where it was interrupted (hours).
 	@KERAS_BACKEND=$(KERAS_BACKEND) $(RUN) benchmarks/compare.py

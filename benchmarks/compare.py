@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).resolve().parent
+OUTPUTS = FOLDER / "outputs"
+"""Where benchopt looks for results; those of `make bench-full` are kept in git."""
 
 PROBLEMS = (
     "mnist-mlp",
@@ -87,13 +89,11 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a part, in minutes")
     parser.add_argument("--budget", type=int, help="runs of each method")
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("options", nargs="*", help="of `benchopt run`, after --")
     given = parser.parse_args()
     given.budget = given.budget or (16 if given.short else 64)
     given.seeds = given.seeds or (3 if given.short else 10)
-    given.out = given.out or FOLDER / ("outputs" if given.short else "results")
-    given.out.mkdir(parents=True, exist_ok=True)
+    OUTPUTS.mkdir(exist_ok=True)
     failed = [part.name for part in parts(given.short) if not _run(part, given)]
     if failed:
         sys.exit(f"benchopt ended with an error on: {', '.join(failed)}.")
@@ -101,13 +101,14 @@ def main() -> None:
 
 def _run(part: Part, given: argparse.Namespace) -> bool:
     """Whether benchopt ended well; the other problems are run in any case."""
+    size = "short" if given.short else "full"
     command = [
         str(Path(sys.executable).with_name("benchopt")),
         *("run", str(FOLDER), "-d", part.problem),
         *(word for solver in part.solvers for word in ("-s", solver)),
         *("-o", f"hypergrad[budget={given.budget}]", "-r", str(given.seeds)),
         *("--no-timeout", "--no-plot", "--no-display"),
-        *("--output", str(given.out / f"{part.name}.parquet")),
+        *("--output", str(OUTPUTS / f"{size}-{part.name}.parquet")),
         *given.options,
     ]
     # The library beside this folder, also where it is not installed.

@@ -15,7 +15,7 @@ class Plot(BasePlot):
         df = df.query("dataset_name == @dataset and objective_name == @objective")
         traces = []
         for solver, rows in df[df["objective_status"] == "done"].groupby("solver_name"):
-            runs = np.arange(1.0, 1.0 + rows["objective_runs"].max())
+            runs = np.arange(1.0, 1.0 + np.ceil(rows["objective_runs"].max() - 1e-6))
             curves = [at(json.loads(c), runs) for c in rows["objective_curve"]]
             middle = np.median(curves, axis=0)
             known = np.isfinite(middle)

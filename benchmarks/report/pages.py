@@ -1,7 +1,10 @@
-"""Makes benchopt's pages work without a network."""
+"""benchopt's pages, made to work without a network."""
 
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SCRIPT = re.compile(r'<script[^>]*\ssrc="https://[^"]*"[^>]*>\s*</script>', re.DOTALL)
@@ -9,6 +12,16 @@ LINK = re.compile(r'<link[^>]*\shref="https://[^"]*"[^>]*/?>')
 PLOTLY = "plotly.min.js"
 # The title slides in by a script of another host; without it, it stands still.
 STILL = "<script>var anime = {timeline: () => ({add() { return this; }})};</script>"
+
+
+def make_pages(folder: Path, files: Sequence[Path]) -> Path:
+    """The page that leads to one for each file of results, in a benchmark's outputs."""
+    benchopt = str(Path(sys.executable).with_name("benchopt"))
+    for file in files:  # its --all draws the newest alone
+        command = [benchopt, "plot", str(folder), "-f", str(file), "--no-display"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    localise(folder / "outputs")
+    return folder / "outputs" / f"{folder.name}.html"
 
 
 def localise(folder: Path) -> int:

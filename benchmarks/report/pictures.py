@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from report.results import Row, grouped
 
@@ -37,9 +38,7 @@ def draw_best_so_far(rows: Sequence[Row], path: Path) -> None:
         for method in (m for m in STYLES if m in methods):
             _draw_curves(place, method, methods[method])
         place.set_title(problem, fontsize=10)
-        place.set_yscale("log")
-        place.yaxis.set_major_formatter("{x:.3g}")
-        place.yaxis.set_minor_formatter("{x:.2g}")
+        _log_scale(place)
         place.tick_params(labelsize=7, which="both")
         place.grid(alpha=0.3)
         place.margins(x=0.02)
@@ -55,7 +54,8 @@ def draw_best_so_far(rows: Sequence[Row], path: Path) -> None:
 
 def _draw_curves(place, method: str, rows: Sequence[Row]) -> None:
     color, line, mark = STYLES[method]
-    runs = np.arange(1.0, 1.0 + max(row.runs for row in rows))
+    last = math.ceil(max(row.runs for row in rows) - 1e-6)  # thirds add up to 8.0…01
+    runs = np.arange(1.0, last + 1.0)
     curves = np.array([best_after(row.curve, runs) for row in rows])
     known = np.isfinite(curves).mean(axis=0) > 0.75  # so that all quartiles are finite
     if not known.any():
@@ -67,6 +67,16 @@ def _draw_curves(place, method: str, rows: Sequence[Row]) -> None:
         runs, middle, line, color=color, marker=mark, ms=4, lw=1.6,
         markevery=max(1, len(runs) // 6), drawstyle="steps-post", label=method,
     )  # fmt: skip
+
+
+def _log_scale(place) -> None:
+    """1, 2 and 5 of each decade, or where there are too few of them, even numbers."""
+    low, high = place.get_ylim()
+    place.set_yscale("log")
+    locator = LogLocator(subs=(1, 2, 5)) if high / low > 5 else MaxNLocator(5)
+    place.yaxis.set_major_locator(locator)
+    place.yaxis.set_major_formatter("{x:.3g}")
+    place.yaxis.set_minor_formatter(NullFormatter())
 
 
 def best_after(curve: dict, runs: np.ndarray) -> np.ndarray:

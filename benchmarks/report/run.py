@@ -1,7 +1,7 @@
 """One Markdown page, two pictures and benchopt's pages, of stored results.
 
 make bench-table
-python benchmarks/report/run.py --out out/bench-short benchmarks/outputs/*.parquet
+python benchmarks/report/run.py --out out/bench-short benchmarks/outputs/short-*.parquet
 """
 
 import argparse
@@ -15,7 +15,7 @@ sys.path.insert(0, str(FOLDER))
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from report.absent import absent  # noqa: E402
-from report.pages import localise  # noqa: E402
+from report.pages import make_pages  # noqa: E402
 from report.pictures import draw_against_numbers, draw_best_so_far  # noqa: E402
 from report.results import Row, of_one_version, read  # noqa: E402
 from report.summary import summary  # noqa: E402
@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="default: the full results")
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     options = parser.parse_args()
-    stored = FOLDER / "results"
-    files = options.files or list(stored.glob("*.parquet"))
+    stored = FOLDER / "outputs"
+    files = options.files or list(stored.glob("full-*.parquet"))
     if not files:
         sys.exit(f"There are no results in {stored}. Run `make bench-full` first.")
     files.sort(key=lambda file: file.stat().st_mtime)
@@ -98,9 +98,8 @@ def main() -> None:
     page.write_text(report(rows, others, here, version()), "utf-8")
     draw_best_so_far(rows, options.out / "best_so_far.png")
     draw_against_numbers(rows, options.out / "against_numbers.png")
-    for folder in {file.parent for file in files}:
-        localise(folder)
-    print(f"{page} and two pictures beside it.")
+    pages = make_pages(FOLDER, files)
+    print(f"{page} and two pictures beside it; benchopt's pages: {pages}")
 
 
 if __name__ == "__main__":
