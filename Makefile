@@ -23,7 +23,7 @@ PYTEST := $(RUN) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint suite suite-all speed tables bench \
-	bench-full bench-table clean
+	bench-full bench-table bench-peers clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -95,6 +95,21 @@ bench-full: $(BENCH) ## The whole comparison; goes on where it was interrupted (
 bench-table: $(BENCH) ## Tables and pictures of the stored results.
 	@$(RUN) benchmarks/report/run.py
 
+# PyTorch and the libraries on it live apart: they ask for other versions.
+PEERS := .venv-peers
+
+$(PEERS)/.installed: $(STAMP)
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS) || { rm -rf $(PEERS) && \
+	$(PYTHON) -m venv --without-pip $(PEERS) && \
+	$(PYTHON) -m pip --python $(PEERS)/bin/python install --quiet pip; }
+	@$(PEERS)/bin/python -m pip install --quiet "$(TORCH)" || \
+	$(PEERS)/bin/python -m pip install --quiet "torch==2.13.0"
+	@$(PEERS)/bin/python -m pip install --quiet numpy setuptools higher==0.2.1 torchopt==0.7.3
+	@touch $@
+
+bench-peers: $(PEERS)/.installed ## higher, TorchOpt, optax and PyTorch beside it (20 minutes).
+	@$(RUN) benchmarks/peers/run.py --torch $(PEERS)/bin/python
+
 # The cells of docs/support.md, each judged by the test of its name.
 TABLE := tests/test_layers.py tests/test_schedules.py tests/test_data_targets.py \
 	tests/contract/test_truth_mlps.py
@@ -111,5 +126,5 @@ tables: $(STAMP) ## Measure the tables of docs/support.md again (15 minutes).
 	@KERAS_BACKEND=jax $(RUN) docs/make_support.py out/tables/*.xml
 
 clean: ## Remove .venv, caches and what programs wrote to out/.
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
