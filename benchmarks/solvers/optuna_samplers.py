@@ -19,13 +19,13 @@ class Solver(AbstractSolver):
     parameter_template = "{sampler}"
 
     def prepare(self, problem: hg.Problem) -> float:
-        if self.task.numbers > MOST:
-            raise Refused(
-                f"{self.task.numbers} numbers, expected at most {MOST}: proposing a "
-                "point takes longer than training."
-            )
         if self.sampler == "cma-es":
             _cmaes_is_there()
+            if self.task.numbers > MOST:
+                raise Refused(
+                    f"{self.task.numbers} numbers, expected at most {MOST}: its "
+                    "covariance matrix takes longer than training."
+                )
         return 0.0
 
     def search(self, runs: Runs) -> None:
