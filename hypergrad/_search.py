@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hypergrad.callbacks import Callback
-from hypergrad.methods import AbstractMethod, Reverse
+from hypergrad.methods import AbstractMethod, FiniteDifference
 from hypergrad.outer.budget import Budget
 from hypergrad.outer.ending import result_of
 from hypergrad.outer.entry import (
@@ -98,7 +98,8 @@ def search(
     told = told_by(callbacks, verbose)
     problem = problem_of(model_or_problem, (x, y, sample_weight), seed, fit_options)
     test = None if test_data is None else held_out_problem(problem, test_data)
-    study = Study(problem, Reverse(), limits, told)
+    plain = FiniteDifference()  # whose run keeps nothing for a sweep
+    study = Study(problem, plain, limits, told)
     runs = _limits(limits.runs) / problem.average
     most = min(runs, _limits(limits.outer_steps))
     start = start_of(problem)

@@ -473,9 +473,16 @@ def test_nothing_is_compiled_after_the_first_outer_step(checkpoints):
     hg.tune(problem, outer_steps=20, method=method, callbacks=[Mark()], verbose=0)
     assert len(set(marks)) == 1 and len(marks) > 5
     hg.tune(problem.replace(num_steps=5), outer_steps=2, method=method, verbose=0)
-    if checkpoints is None:  # `search` has its runs from `Reverse()`
-        hg.search(problem, budget=3, verbose=0)
     assert Traces.total == marks[0]
+
+
+def test_search_makes_the_runs_of_evaluate():
+    problem = make()
+    loss = hg.evaluate(problem).loss
+    before = Traces.total
+    result = hg.search(problem, budget=3, verbose=0)
+    assert Traces.total == before
+    assert result.history["val_loss"][0] == loss
 
 
 @pytest.mark.parametrize(

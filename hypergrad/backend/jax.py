@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -315,7 +316,16 @@ checkpoint = jax.checkpoint
 
 
 def room(capacity: int, like: Any) -> Any:
-    return buffer(capacity, like)
+    leaves = [leaf for leaf in tree.flatten(like) if leaf is not None]
+    forms = tuple(((capacity, *jnp.shape(v)), jnp.result_type(v)) for v in leaves)
+    zeros = iter(_zeros(forms))
+    return _map(lambda leaf: next(zeros), like)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _zeros(forms: tuple) -> list:
+    """All buffers of a segment at once: a dispatch each is slower than small steps."""
+    return [jnp.zeros(shape, dtype) for shape, dtype in forms]
 
 
 def room_of(buf: Any) -> Any:
