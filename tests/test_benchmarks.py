@@ -53,6 +53,8 @@ def row(method: str, seed: int, loss: float, **changes) -> Row:
         "diverged": 0,
         "numbers": 3,
         "curve": curve,
+        "date": "2026-01-01",
+        "machine": "m",
     }
     return Row(**(content | changes))
 
@@ -242,6 +244,6 @@ def test_refusals_and_gaps_are_listed():
     assert lines == [
         "- `gp`: needs torch",
         "- `pbt` refused p: It has no knots.",
-        "- `pbt`: no result on q, not run or failed.",
+        "- not run, or failed, on q: `pbt`.",
     ]
     assert "pbt" not in table(rows)

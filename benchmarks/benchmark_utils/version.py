@@ -52,7 +52,8 @@ def commit() -> str:
         return answer.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "hypergrad", "benchmarks")
+        outputs = ":(exclude)benchmarks/outputs"  # the results themselves
+        changed = git("status", "--porcelain", "--", "hypergrad", "benchmarks", outputs)
         return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

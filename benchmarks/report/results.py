@@ -29,18 +29,24 @@ class Row(NamedTuple):
     diverged: int
     numbers: int
     curve: dict
+    date: str
+    machine: str
 
 
 def read(files: Sequence[Path]) -> list[Row]:
-    """The rows of parquet files; of the same run in several, that of the last file."""
+    """The rows of parquet files in the order of their dates; of a run, the latest.
+
+    What was refused counts only where there is no result.
+    """
     import pandas
 
+    frames = [pandas.read_parquet(file).to_dict("records") for file in files]
+    found = [_row(record) for records in frames for record in records]
     rows: dict[Any, Row] = {}
-    for file in files:
-        for record in pandas.read_parquet(file).to_dict("records"):
-            row = _row(record)
-            rows[row[:5]] = row
-    return list(rows.values())
+    for row in sorted(found, key=lambda row: (row.status != "refused", row.date)):
+        rows.pop(row[:5], None)
+        rows[row[:5]] = row
+    return sorted(rows.values(), key=lambda row: row.date)
 
 
 def _row(record: dict) -> Row:
@@ -68,6 +74,11 @@ def _row(record: dict) -> Row:
         diverged=int(record["objective_diverged_runs"]),
         numbers=int(record["objective_numbers"]),
         curve=json.loads(record["objective_curve"]),
+        date=str(record["run_date"]),
+        machine=(
+            f"{record['system-processor']}, cores used: {int(record['system-cpus'])}, "
+            f"{record['system-ram (GB)']} GB"
+        ),
     )
 
 

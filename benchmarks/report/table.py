@@ -87,13 +87,23 @@ def not_compared(rows: Sequence[Row], absent: Mapping[str, str]) -> str:
         f"- `{method}` refused {', '.join(problems)}: {reason}"
         for (method, reason), problems in reasons.items()
     ]
+    lines += [
+        f"- not run, or failed, on {gaps}: {', '.join(f'`{m}`' for m in methods)}."
+        for gaps, methods in _gaps(rows).items()
+    ]
+    return "\n".join(lines) or "- Nothing."
+
+
+def _gaps(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Problems without a row → the methods that have none there."""
     problems = list(grouped(rows))
+    gaps: dict[str, list[str]] = {}
     for method in sorted({row.method for row in rows}):
         there = {row.problem for row in rows if row.method == method}
         if set(problems) - there:
-            gaps = ", ".join(p for p in problems if p not in there)
-            lines.append(f"- `{method}`: no result on {gaps}, not run or failed.")
-    return "\n".join(lines) or "- Nothing."
+            missing = ", ".join(p for p in problems if p not in there)
+            gaps.setdefault(missing, []).append(method)
+    return gaps
 
 
 def shown(value: Interval) -> str:

@@ -70,14 +70,14 @@ def _inputs(*shape: int) -> np.ndarray:
     return np.random.RandomState(0).rand(*shape).astype("float32")
 
 
-def mlp(penalty: float | None = None) -> Case:
+def mlp(penalty: float | None = None, width: int = 256) -> Case:
     """784-256-256-10, batch 128, 200 steps."""
 
     def dense(units: int, activation: str | None = None) -> keras.layers.Layer:
         l2 = None if penalty is None else keras.regularizers.L2(penalty)
         return keras.layers.Dense(units, activation, kernel_regularizer=l2)
 
-    body = [dense(256, "relu"), dense(256, "relu"), dense(10)]
+    body = [dense(width, "relu"), dense(width, "relu"), dense(10)]
     model = keras.Sequential([keras.Input((784,)), *body])
     return Case(compiled(model), _inputs(2560, 784), _labels(2560), 128, 200)
 
