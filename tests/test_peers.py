@@ -70,13 +70,13 @@ def test_a_library_that_is_not_there_is_listed_with_the_reason(peers, tmp_path):
             "higher": {"alive": [said["skipped"]] * 3, "dead": ["NaN"] * 3}
         },
         "speed": {
-            run.OURS: {
-                "20": {"seconds": 2.0, "plain": 1.0, "first": 3.0, "bytes": 1e6}
+            "small 20": {
+                run.OURS: {"seconds": 2.0, "plain": 1.0, "first": 3.0, "bytes": 1e6},
+                "higher": said,
             },
-            "higher": {"20": said},
         },
     }
     lines = run.page(measured).splitlines()
-    assert "| higher | 20 | higher is not installed | | | | |" in lines
-    assert f"| {run.OURS} | 20 | 2.00 | 1.00 | 3.0 | 2.0 | 1 |" in lines
+    assert "| small 20 | higher | higher is not installed | | | | |" in lines
+    assert f"| small 20 | {run.OURS} | 2 | 1.00 | 3.0 | 2.0 | 1 |" in lines
     assert any(line.startswith("| GDTUO | on no package index") for line in lines)

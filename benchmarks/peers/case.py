@@ -60,5 +60,8 @@ class Case:
         return x[: self.rows // 2], y[: self.rows // 2]
 
 
-LARGE = Case((784, 256, 256, 10), 200, 128, 2560, "float32")
-"""What is timed."""
+TIMED = {
+    "large": Case((784, 256, 256, 10), 200, 128, 2560, "float32"),
+    "small": Case((64, 32, 10), 200, 32, 1280, "float32"),
+}
+"""What is timed: products of matrices in one, the cost of each call in the other."""

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from case import LARGE, Case  # noqa: E402
+from case import TIMED, Case  # noqa: E402
 
 
 def judged(peer) -> dict:
@@ -54,7 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("peer")
     parser.add_argument("--dead", action="store_true")
-    parser.add_argument("--time", type=int, help="T of the large case")
+    parser.add_argument("--time", type=int, help="T of the case that is timed")
+    parser.add_argument("--size", default="large", choices=list(TIMED))
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     try:
@@ -68,7 +69,7 @@ def main() -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         if given.time:
-            case = dataclasses.replace(LARGE, steps=given.time)
+            case = dataclasses.replace(TIMED[given.size], steps=given.time)
             found = timed(module.Peer(case), given.repeats)
         else:
             found = judged(module.Peer(Case(dead=given.dead)))

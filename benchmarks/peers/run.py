@@ -5,8 +5,9 @@
 
 Every measurement is a process of its own. Correctness: float64, 20 steps, against
 differences of a NumPy training, with and without a unit that is dead from the start.
-Time and memory: MLP 784-256-256-10, batch 128, float32; the libraries take turns, and
-medians over the rounds are divided by hypergrad's.
+Time and memory, float32: MLP 784-256-256-10, batch 128 ("large"), and MLP 64-32-10,
+batch 32 ("small"); the libraries take turns, and medians over the rounds are divided by
+hypergrad's.
 """
 
 import argparse
@@ -42,6 +43,7 @@ class Entry(NamedTuple):
 
 ENTRIES = {
     OURS: Entry("with_hypergrad"),
+    'hypergrad (JAX), Reverse("all")': Entry("with_hypergrad_stored"),
     "hypergrad (TensorFlow)": Entry("with_hypergrad", backend="tensorflow"),
     "higher": Entry("with_higher", torch=True),
     "TorchOpt": Entry("with_torchopt", torch=True),
@@ -92,23 +94,30 @@ def correctness(torch_python: str) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def speed(torch_python: str, lengths: list[int], rounds: int) -> dict[str, dict]:
-    """Name → T → medians over rounds, or {"skipped" or "failed": reason}."""
-    found: dict[str, dict] = {name: {} for name in ENTRIES}
-    for steps in lengths:
-        said: dict[str, list[dict]] = {name: [] for name in ENTRIES}
-        for _ in range(rounds):
-            for name, entry in ENTRIES.items():
-                said[name].append(call(entry, torch_python, "--time", str(steps)))
-        for name, answers in said.items():
-            if "seconds" in answers[0]:
-                found[name][str(steps)] = {
-                    key: statistics.median(answer[key] for answer in answers)
-                    for key in answers[0]
-                }
-            else:
-                found[name][str(steps)] = answers[0]
-    return found
+def speed(torch_python: str, cases: list[str], rounds: int) -> dict[str, dict]:
+    """Case → name → medians over rounds, or {"skipped" or "failed": reason}.
+
+    A case is size and T, such as "large 200".
+    """
+    return {case: _timed(torch_python, case, rounds) for case in cases}
+
+
+def _timed(torch_python: str, case: str, rounds: int) -> dict[str, dict]:
+    size, steps = case.split()
+    said: dict[str, list[dict]] = {name: [] for name in ENTRIES}
+    for _ in range(rounds):
+        for name, entry in ENTRIES.items():
+            words = ("--size", size, "--time", steps)
+            said[name].append(call(entry, torch_python, *words))
+    return {
+        name: {
+            key: statistics.median(answer[key] for answer in answers)
+            for key in answers[0]
+        }
+        if "seconds" in answers[0]
+        else answers[0]
+        for name, answers in said.items()
+    }
 
 
 def page(measured: dict) -> str:
@@ -122,21 +131,23 @@ def page(measured: dict) -> str:
     lines += [
         f"| {name} | {reason} " + "| " * 5 + "|" for name, reason in ABSENT.items()
     ]
-    lines += ["", "| library | T | seconds | over hypergrad (JAX) | first call s |"]
+    lines += [
+        "",
+        "| case, T | library | seconds | over hypergrad (JAX) | first call s |",
+    ]
     lines[-1] += " over its plain training | MB above plain training |"
     lines.append("|---" * 7 + "|")
-    for name, by_length in measured["speed"].items():
-        for steps, said in by_length.items():
-            lines.append(_speed_line(name, steps, said, measured["speed"][OURS][steps]))
+    for case, by_name in measured["speed"].items():
+        lines += [_line(case, name, by_name[name], by_name[OURS]) for name in by_name]
     return "\n".join(lines) + "\n"
 
 
-def _speed_line(name: str, steps: str, said: dict, ours: dict) -> str:
+def _line(case: str, name: str, said: dict, ours: dict) -> str:
     if "seconds" not in said:
         reason = said.get("skipped") or said.get("failed")
-        return f"| {name} | {steps} | {reason} | | | | |"
+        return f"| {case} | {name} | {reason} | | | | |"
     return (
-        f"| {name} | {steps} | {said['seconds']:.2f} "
+        f"| {case} | {name} | {said['seconds']:.3g} "
         f"| {said['seconds'] / ours['seconds']:.2f} | {said['first']:.1f} "
         f"| {said['seconds'] / said['plain']:.1f} | {said['bytes'] / 1e6:.0f} |"
     )
@@ -145,7 +156,8 @@ def _speed_line(name: str, steps: str, said: dict, ours: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", default=".venv-peers/bin/python")
-    parser.add_argument("--steps", type=int, nargs="*", default=[200, 1000])
+    cases = ["large 200", "large 1000", "small 200", "small 1000"]
+    parser.add_argument("--cases", nargs="*", default=cases)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=FOLDER / "results")
     given = parser.parse_args()
@@ -156,7 +168,7 @@ def main() -> None:
             "python": platform.python_version(),
         },
         "correctness": correctness(given.torch),
-        "speed": speed(given.torch, given.steps, given.rounds),
+        "speed": speed(given.torch, given.cases, given.rounds),
     }
     given.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(measured, indent=1)

@@ -12,6 +12,7 @@ class Peer(AbstractPeer):
 
     packages = ("keras",)
     torch = False
+    method: hg.methods.AbstractMethod = hg.Reverse()
 
     def __init__(self, case: Case):
         keras.config.set_floatx(case.dtype)
@@ -42,6 +43,6 @@ class Peer(AbstractPeer):
         hg.evaluate(self.problem)
 
     def hypergradient(self) -> tuple[float, list[float | None]]:
-        found = hg.hypergradient(self.problem)
+        found = hg.hypergradient(self.problem, method=self.method)
         slopes = [float(found.gradient[f"optimizer.{name}"]) for name in NAMES]
         return float(found.loss), list(slopes)
