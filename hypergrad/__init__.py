@@ -7,6 +7,14 @@ from hypergrad._search import search
 from hypergrad._second_derivatives import SecondDerivatives, second_derivatives
 from hypergrad._tune import tune
 from hypergrad.backend import grad, value_and_grad
+from hypergrad.diagnostics import (
+    GradientCheck,
+    HorizonReport,
+    NanReport,
+    check_gradient,
+    horizon,
+    nan_report,
+)
 from hypergrad.estimate import Estimate, estimate
 from hypergrad.methods import (
     Auto,
@@ -37,8 +45,11 @@ __all__ = [
     "FiniteDifference",
     "Float",
     "Forward",
+    "GradientCheck",
+    "HorizonReport",
     "Hypergradient",
     "Implicit",
+    "NanReport",
     "NonFiniteError",
     "PerExample",
     "PerStep",
@@ -55,11 +66,14 @@ __all__ = [
     "TrainState",
     "Truncated",
     "callbacks",
+    "check_gradient",
     "estimate",
     "evaluate",
     "grad",
+    "horizon",
     "hypergradient",
     "linear",
+    "nan_report",
     "optimizers",
     "search",
     "second_derivatives",

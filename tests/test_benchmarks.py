@@ -11,9 +11,11 @@ import hypergrad as hg
 from benchmark_utils import data
 from benchmark_utils.runs import Runs, Spent
 from benchmark_utils.version import digest, version
+from report import run as report_run
 from report import summary
 from report.absent import declared, not_installed, without_results
-from report.results import Row, of_one_version
+from report.matrix import matrix
+from report.results import Row, of_one_version, read
 from report.significance import holm, interval, paired_test, runs_to_reach
 from report.table import not_compared, table
 
@@ -180,6 +182,45 @@ def test_verdicts_count_in_both_directions():
     assert lines["good"] == "| good | 1 | 1 | 0 | 0 | 0 | 2 |"
     assert lines["bad"] == "| bad | 1 | 0 | 1 | 0 | 0 | never |"
     assert "8 of 8 diverged" in table(rows)
+
+
+def test_the_matrix_holds_the_means_and_marks_what_is_significant():
+    rows = []
+    for seed in range(8):
+        rows += [
+            row("random", seed, 1.0 + seed / 100),
+            row("good", seed, 0.5 + seed / 90),
+            row("bad", seed, 2.0 + seed / 90),
+            row("even", seed, 1.0 + (7 - seed) / 100),
+            row("random", seed, 3.0, problem="q"),
+            row("good", seed, 4.0, problem="q", status="refused"),
+        ]
+    lines = matrix(rows).splitlines()
+    assert lines[0] == "| problem | numbers | random |"  # the others met on one of two
+    here = [r for r in rows if r.problem == "p"]
+    lines = matrix(here).splitlines()
+    assert lines[0] == "| problem | numbers | random | bad | even | good |"
+    assert lines[2] == "| p | 3 | 1.035 | 2.039 − | 1.035 | **0.5389** + |"
+
+
+# The page
+
+
+def test_results_stand_between_the_marks_of_a_page():
+    begin, end = report_run.BEGIN, report_run.END
+    page = f"a\n{begin}\nold\n{end}\nb\n"
+    assert report_run.inserted(page, "new") == f"a\n{begin}\nnew\n{end}\nb\n"
+    with pytest.raises(ValueError, match="must hold <!-- comparison:begin"):
+        report_run.inserted("a page", "new")
+
+
+def test_the_page_is_that_of_the_stored_results():
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install '.[bench]'")
+    stored = (report_run.FOLDER / "outputs").glob("full-*.parquet")
+    rows, others = of_one_version(read(list(stored)))
+    page = report_run.PAGE.read_text("utf-8")
+    made = report_run.inserted(page, report_run.results(rows, others))
+    assert page == made, "Run `make bench-table`, and commit docs/benchmarks.md."
 
 
 # What is not there

@@ -40,7 +40,7 @@ def compile_method(task: Task, problem: hg.Problem, method: Any) -> float:
         raise Refused(str(error)) from error
 
 
-def tune(runs: Runs, method: Any, seed: int) -> None:
+def tune(runs: Runs, method: Any, seed: int, **options: Any) -> None:
     """Spends the runs on `hypergrad.tune`, from the defaults.
 
     Raises:
@@ -49,7 +49,7 @@ def tune(runs: Runs, method: Any, seed: int) -> None:
     budget = int(runs.left)
     try:
         result = hg.tune(
-            runs.problem, method=method, budget=budget, seed=seed, verbose=0
+            runs.problem, method=method, budget=budget, seed=seed, verbose=0, **options
         )
     except ValueError as error:
         raise Refused(str(error)) from error

@@ -171,7 +171,8 @@ class Runs:
             moved = {
                 name: neighbours(at, k, self.epsilon) for name, at in places.items()
             }
-            near.append(self._score({n: self._cast(n, v) for n, v in moved.items()}))
+            cast = {n: self._cast(n, v) for n, v in moved.items()}
+            near.append(self._score({**self._values, **cast}))
         least = self.epsilon * abs(self.loss)
         return (
             max(least, differences.noise_of(near)) if np.isfinite(near).all() else least

@@ -1,17 +1,21 @@
 """The outer loop: screening, steps, safeguard, budgets, checkpoints."""
 
+from hypergrad.outer.bayesian import BayesianScreening
 from hypergrad.outer.budget import Budget
 from hypergrad.outer.keras_steps import KerasSteps, OptaxSteps
 from hypergrad.outer.safeguard import TakeBack
-from hypergrad.outer.screening import Screening
+from hypergrad.outer.screening import AbstractScreening, Screening, Seen
 from hypergrad.outer.steps import AbstractSteps, SignSteps
 
 __all__ = [
+    "AbstractScreening",
     "AbstractSteps",
+    "BayesianScreening",
     "Budget",
     "KerasSteps",
     "OptaxSteps",
     "Screening",
+    "Seen",
     "SignSteps",
     "TakeBack",
 ]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hypergrad.outer.coordinates import can_spread
 from hypergrad.outer.safeguard import TakeBack
-from hypergrad.outer.screening import can_spread
 from hypergrad.outer.steps import AbstractSteps
 from hypergrad.outer.study import Scored, Study
 

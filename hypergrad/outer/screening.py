@@ -1,57 +1,85 @@
-"""Screening: a handful of runs over the space, to descend from the best of them."""
+"""Screening: runs over the space, to descend from the best of them."""
 
+import abc
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hypergrad.outer.coordinates import Coordinates
 from hypergrad.outer.sequence import quasirandom
 from hypergrad.space import Float
 
-MAX_ENTRIES = 16
-"""Arrays with more entries keep their start: a few runs say nothing about them."""
+Values = Mapping[str, np.ndarray]
+
+
+class Seen(NamedTuple):
+    """What is known before a run of the screening.
+
+    ``base``: the user's start, moved off its bounds. ``values`` and ``losses`` (NaN
+    where a run diverged): of the runs so far, of which the first ``given`` are no
+    screening. ``runs``: how many runs the budget pays in all, infinite without one.
+    """
+
+    base: Values
+    values: Sequence[Values]
+    losses: Sequence[float]
+    given: int
+    runs: float = math.inf
+
+
+class AbstractScreening(abc.ABC):
+    """Proposes the runs before the descent, one after the other.
+
+    What it proposes follows from its arguments alone, so that a tune that was killed
+    goes on to the same runs.
+    """
+
+    @abc.abstractmethod
+    def propose(
+        self, space: Mapping[str, Float], seen: Seen, seed: int
+    ) -> dict[str, np.ndarray] | None:
+        """The values of the next run; None: the descent begins."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Screening:
-    """Quasi-random points over the declared space, run before the descent.
+class Screening(AbstractScreening):
+    """Quasi-random points over the declared space.
 
     Args:
         runs: int ≥ 0, points beside the user's start, which is always run.
 
-    Numbers with two ends are spread over their sampling scale. An array of at most 16
-    entries takes one value for all of them; larger arrays, values with a
+    Numbers with two ends are spread over their sampling scale. An array takes one value
+    for all of its entries; plain arrays of more than 16 entries, values with a
     ``constraint``, and ranges without two ends keep their start.
     """
 
     runs: int = 7
 
     def __post_init__(self) -> None:
-        if not isinstance(self.runs, int) or self.runs < 0:
-            raise ValueError(
-                "`Screening(runs=…)` must be an integer of at least 0. Received: "
-                f"{self.runs!r}."
-            )
+        check_runs("Screening", self.runs)
 
-    def points(
-        self, space: Mapping[str, Float], start: Mapping[str, np.ndarray], seed: int
-    ) -> list[dict[str, np.ndarray]]:
-        """Values to run, in order; none where nothing can be spread."""
-        names = [name for name, float_ in space.items() if can_spread(float_)]
-        if not names:
-            return []
-        q = quasirandom(self.runs, len(names), seed)
-        return [
-            dict(start)
-            | {
-                name: space[name].sample(np.full(space[name].shape, row[j]))
-                for j, name in enumerate(names)
-            }
-            for row in q
-        ]
+    def propose(
+        self, space: Mapping[str, Float], seen: Seen, seed: int
+    ) -> dict[str, np.ndarray] | None:
+        if len(seen.losses) - seen.given >= self.runs:
+            return None
+        return spread(Coordinates(space, tied=True), seen, seed)
 
 
-def can_spread(float_: Float) -> bool:
-    bounded = float_.min_value is not None and float_.max_value is not None
-    small = np.prod(float_.shape, dtype=int) <= MAX_ENTRIES
-    return bool(bounded and small and float_.constraint is None)
+def spread(box: Coordinates, seen: Seen, seed: int) -> dict[str, np.ndarray] | None:
+    """The next quasi-random point; None where nothing can be spread."""
+    if not len(box):
+        return None
+    made = len(seen.losses) - seen.given
+    q = quasirandom(made + 1, len(box), seed)[-1]
+    return box.values(q * box.widths, seen.base)
+
+
+def check_runs(name: str, runs: Any) -> None:
+    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 0:
+        raise ValueError(
+            f"`{name}(runs=…)` must be an integer of at least 0. Received: {runs!r}."
+        )

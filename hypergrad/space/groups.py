@@ -10,6 +10,15 @@ from hypergrad.space.float import Float
 from hypergrad.space.knots import INTERPOLATIONS
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group(Float):
+    """An array of values of one kind: one for each target, variable or knot.
+
+    What the groups below expand to. One value for all of its entries means something:
+    the number that would have been tuned without the group.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class PerTarget:
     """One value for each target that the pattern matches, instead of one for all.
@@ -163,9 +172,9 @@ class Layout(NamedTuple):
             default = np.broadcast_to(each.start(), shape).copy()
         if constraint is not None:
             constraint = _ForEach(constraint, len(lead))
-        return dataclasses.replace(
-            each, default=default, shape=shape, constraint=constraint
-        )
+        given = {f.name: getattr(each, f.name) for f in dataclasses.fields(each)}
+        given |= {"default": default, "shape": shape, "constraint": constraint}
+        return Group(given.pop("min_value"), given.pop("max_value"), **given)
 
 
 def layout(given: Any) -> Layout:
