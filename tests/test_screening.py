@@ -105,9 +105,8 @@ def test_few_entries_are_moved_one_by_one():
 
 
 def test_of_many_entries_a_group_has_one_value_and_a_plain_array_none():
-    curve = hg.Schedule(hg.PerVariable(RATE), knots=10)
     space = {
-        "rate": hg.space.groups.layout(curve).expand(4),
+        "rate": hg.PerVariable(RATE).expand(40),
         "weight": Float(0.0, 2.0, shape=(30,), default=1.0),
         "decay": DECAY,
         "free": Float(0.0),
@@ -116,10 +115,24 @@ def test_of_many_entries_a_group_has_one_value_and_a_plain_array_none():
     assert [(c.name, c.entry) for c in box.all] == [("rate", None), ("decay", None)]
     base = {name: float_.start() for name, float_ in space.items()}
     values = box.values(np.array([1.0, 2.0]), base)
-    np.testing.assert_allclose(values["rate"], np.full((10, 4), 1e-4))
+    np.testing.assert_allclose(values["rate"], np.full(40, 1e-4))
     np.testing.assert_allclose(values["decay"], 0.99)
     np.testing.assert_array_equal(values["weight"], base["weight"])
     np.testing.assert_allclose(box.place(values), [1.0, 2.0])
+
+
+def test_a_schedule_of_many_knots_is_a_straight_line_on_its_scale():
+    curves = hg.space.groups.layout(hg.Schedule(hg.PerVariable(RATE), knots=5))
+    box = Coordinates({"rate": curves.expand(4)})
+    assert [c.entry for c in box.all] == ["first", "last"]
+    values = box.values(np.array([4.0, 2.0]), {})
+    line = 10.0 ** np.array([-1.0, -1.5, -2.0, -2.5, -3.0])
+    np.testing.assert_allclose(values["rate"], np.repeat(line[:, None], 4, axis=1))
+    np.testing.assert_allclose(box.place(values), [4.0, 2.0])
+    # quasi-random screening, and one knot: a constant
+    assert len(Coordinates({"rate": curves.expand(4)}, tied=True)) == 1
+    one = hg.space.groups.layout(hg.Schedule(hg.PerVariable(RATE), knots=1))
+    assert [c.entry for c in Coordinates({"rate": one.expand(20)}).all] == [None]
 
 
 def test_a_start_on_a_bound_has_a_place():
@@ -204,13 +217,13 @@ def test_how_many_runs(screening, runs, number):
 
 
 def test_of_many_numbers_it_takes_a_part_of_the_budget():
-    curve = hg.space.groups.layout(hg.Schedule(RATE, knots=30)).expand(1)
+    rates = hg.PerVariable(RATE).expand(30)
 
     def loss(values):
         return 1.0 + float(np.mean((np.log10(values["rate"]) + 2.0) ** 2))
 
     values, losses = screened(
-        BayesianScreening(least=0.0), loss, runs=40, space={"rate": curve}
+        BayesianScreening(least=0.0), loss, runs=40, space={"rate": rates}
     )
     assert len(losses) == 14  # 35 % of 40
     assert all(len(set(v["rate"])) == 1 for v in values)

@@ -34,10 +34,10 @@ class BayesianScreening(AbstractScreening):
             of the spread of E over the better half of the runs.
 
     Numbers with two ends are moved, each entry by itself while there are at most 16 in
-    all; else an array that was declared as a schedule, per variable or per target takes
-    one value for all entries, until the descent moves them apart. Plain arrays of more
-    than 16 entries, values with a ``constraint``, and ranges without two ends keep
-    their start.
+    all. Else an array that was declared per variable or per target takes one value for
+    all entries, and a schedule is a straight line on its sampling scale, until the
+    descent moves them apart. Plain arrays of more than 16 entries, values with a
+    ``constraint``, and ranges without two ends keep their start.
 
     Cost: beside the runs, about 30 ms for a proposal after 64 of them.
 

@@ -16,18 +16,26 @@ Values = Mapping[str, np.ndarray]
 
 
 class Coordinate(NamedTuple):
-    """One number to move: a ``name`` of the space, ``entry`` of it (None: all)."""
+    """One number to move, of a ``name`` of the space.
+
+    ``entry``: of an array, that one; ``FIRST``, ``LAST``: that end of a curve, whose
+    points between them lie on a straight line; None: all entries alike.
+    """
 
     name: str
-    entry: int | None
+    entry: int | str | None
     width: float
+
+
+FIRST, LAST = "first", "last"
 
 
 class Coordinates:
     """Which numbers of a space a few runs can say something about.
 
     Those with two ends and no ``constraint``: each entry a coordinate while there are
-    at most 16 entries, else each array one, the same value for all of its entries. A
+    at most 16 entries. Else each array is one coordinate, the same value for all of its
+    entries; a schedule two, between whose ends it is straight on the sampling scale. A
     plain array of more than 16 entries, such as a weight for each example, is left out.
 
     Args:
@@ -44,7 +52,10 @@ class Coordinates:
         for name in names:
             width = decades.length(space[name])
             assert width is not None
-            which = [None] if self.tied else range(_size(space[name]))
+            which: list[int | str | None] = [*range(_size(space[name]))]
+            if self.tied:
+                bent = not tied and _is_curve(space[name])
+                which = [FIRST, LAST] if bent else [None]
             self.all += [Coordinate(name, entry, width) for entry in which]
 
     def __len__(self) -> int:
@@ -60,7 +71,10 @@ class Coordinates:
         for name, entry, width in self.all:
             part = decades.fraction(self.space[name], np.asarray(values[name]))
             assert part is not None
-            part = np.mean(part) if entry is None else np.ravel(part)[entry]
+            if entry in (FIRST, LAST):
+                part = np.mean(part[0 if entry == FIRST else -1])
+            else:
+                part = np.mean(part) if entry is None else np.ravel(part)[entry]
             found.append(width * float(part))
         return np.array(found)
 
@@ -73,9 +87,19 @@ class Coordinates:
             q = min(max(float(at) / width, 0.0), 1.0)
             if entry is None:
                 part[...] = q
-            else:
+            elif isinstance(entry, int):
                 part.flat[entry] = q
-        return dict(base) | {n: self.space[n].sample(q) for n, q in parts.items()}
+            else:
+                rise = np.linspace(0.0, 1.0, shape[0])
+                along = rise if entry == LAST else 1.0 - rise
+                part += q * along.reshape(-1, *[1] * (len(shape) - 1))
+        return dict(base) | {
+            n: self.space[n].sample(np.clip(q, 0.0, 1.0)) for n, q in parts.items()
+        }
+
+
+def _is_curve(float_: Float) -> bool:
+    return isinstance(float_, Group) and float_.curve and float_.shape[0] > 1
 
 
 def can_spread(float_: Float) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hypergrad.outer.coordinates import can_spread
+from hypergrad.outer.coordinates import MAX_ENTRIES, can_spread
 from hypergrad.outer.safeguard import TakeBack
 from hypergrad.outer.steps import AbstractSteps
 from hypergrad.outer.study import Scored, Study
@@ -172,7 +172,7 @@ class Descent:
         place.probe = place.probe or self.safeguard.probe
         place.direction = {
             name: place.probe
-            * (generator.normal(size=u.shape) if can_spread(self.space[name]) else 0.0)
+            * (generator.normal(size=u.shape) if self._is_probed(name) else 0.0)
             * np.ones(u.shape)
             for name, u in place.u.items()
         }
@@ -180,8 +180,13 @@ class Descent:
         place.length, place.slope, place.fresh = 1.0, 0.0, True
 
     def _can_probe(self) -> bool:
-        spread = any(can_spread(float_) for float_ in self.space.values())
+        spread = any(self._is_probed(name) for name in self.space)
         return spread and self.safeguard is not None and self.safeguard.probe > 0.0
+
+    def _is_probed(self, name: str) -> bool:
+        """Random steps in many entries at once lead nowhere."""
+        float_ = self.space[name]
+        return can_spread(float_) and math.prod(float_.shape) <= MAX_ENTRIES
 
     def _try(self, place: Place, here: Scored) -> tuple[Scored, bool]:
         assert place.direction is not None

@@ -9,6 +9,7 @@ import numpy as np
 
 from hypergrad.outer import decades
 from hypergrad.space import Float
+from hypergrad.space.groups import Group
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -57,6 +58,8 @@ class SignSteps(AbstractSteps):
 
     Args:
         first: float, decades of a first step.
+        first_in_groups: float, the same for schedules, and for values per variable or
+            per target: all of them move at once, and from where the screening put them.
         largest: float, decades that no step exceeds.
         grow: float > 1.
         shrink: float in (0, 1).
@@ -66,12 +69,19 @@ class SignSteps(AbstractSteps):
     """
 
     first: float = 0.5
+    first_in_groups: float = 0.125
     largest: float = 1.0
     grow: float = 1.5
     shrink: float = 0.4
 
     def init(self, space: Mapping[str, Float], u: Arrays) -> Any:
-        sizes = {name: np.full(value.shape, self.first) for name, value in u.items()}
+        sizes = {
+            name: np.full(
+                value.shape,
+                self.first_in_groups if is_group(space[name]) else self.first,
+            )
+            for name, value in u.items()
+        }
         return {"sizes": sizes, "last": {n: np.zeros(v.shape) for n, v in u.items()}}
 
     def direct(
@@ -103,6 +113,11 @@ class SignSteps(AbstractSteps):
 
     def longest(self, direction: Arrays) -> float:
         return max(float(np.max(np.abs(d))) for d in direction.values())
+
+
+def is_group(float_: Float) -> bool:
+    """Whether it is an array of values of one kind."""
+    return isinstance(float_, Group) and float_.shape != ()
 
 
 def _relative(g: np.ndarray) -> np.ndarray:

@@ -16,7 +16,11 @@ class Group(Float):
 
     What the groups below expand to. One value for all of its entries means something:
     the number that would have been tuned without the group.
+
+    ``curve``: bool, whether the first axis is that of the knots of a `Schedule`.
     """
+
+    curve: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +178,10 @@ class Layout(NamedTuple):
             constraint = _ForEach(constraint, len(lead))
         given = {f.name: getattr(each, f.name) for f in dataclasses.fields(each)}
         given |= {"default": default, "shape": shape, "constraint": constraint}
-        return Group(given.pop("min_value"), given.pop("max_value"), **given)
+        curve = self.schedule is not None
+        return Group(
+            given.pop("min_value"), given.pop("max_value"), **given, curve=curve
+        )
 
 
 def layout(given: Any) -> Layout:
