@@ -1,6 +1,6 @@
 """Gradient-based hyperparameter optimisation of Keras 3 models."""
 
-from hypergrad import callbacks, linear, optimizers
+from hypergrad import callbacks, diagnostics, linear, optimizers, plots
 from hypergrad._evaluate import Evaluation, evaluate
 from hypergrad._hypergradient import Hypergradient, hypergradient
 from hypergrad._search import search
@@ -67,6 +67,7 @@ __all__ = [
     "Truncated",
     "callbacks",
     "check_gradient",
+    "diagnostics",
     "estimate",
     "evaluate",
     "grad",
@@ -75,6 +76,7 @@ __all__ = [
     "linear",
     "nan_report",
     "optimizers",
+    "plots",
     "search",
     "second_derivatives",
     "tunables",

@@ -26,8 +26,13 @@ ORDER = (
 )
 
 # The exceptions: (importer, imported) pairs that look down the list, from inside of a
-# function: `Problem.from_model` and `Result.plot` hand over to the room that does it.
-INSIDE_A_FUNCTION = (("problem", "from_model"), ("result", "plots"))
+# function: `Problem.from_model` and `Result.plot` hand over to the room that does it,
+# `plots.landscape` has its runs made where it is given a problem.
+INSIDE_A_FUNCTION = (
+    ("problem", "from_model"),
+    ("result", "plots"),
+    ("plots", "diagnostics"),
+)
 
 FRAMEWORKS = ("jax", "jaxlib", "tensorflow", "torch")
 BEHIND_THE_WALL = "backend"

@@ -6,6 +6,7 @@ from hypergrad.diagnostics.gradient_check import (
     check_gradient,
 )
 from hypergrad.diagnostics.horizons import HorizonReport, HorizonRow, horizon
+from hypergrad.diagnostics.landscapes import Landscape, landscape
 from hypergrad.diagnostics.non_finite import NanReport, nan_report
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "GradientCheck",
     "HorizonReport",
     "HorizonRow",
+    "Landscape",
     "NanReport",
     "check_gradient",
     "horizon",
+    "landscape",
     "nan_report",
 ]

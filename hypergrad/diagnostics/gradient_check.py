@@ -96,6 +96,11 @@ class GradientCheck(NamedTuple):
                 f"{e.label:{width}}  {e.derivative:12.5g}  {e.difference:12.5g}"
                 f"  {e.error:8.1e}  {_span(e.steps):>19}  {e.verdict}"
             )
+        if any(e.verdict == UNCERTAIN for e in self.entries):
+            lines.append(
+                "uncertain: E is too noisy or rough for differences here; fewer steps, "
+                "or float64, may tell."
+            )
         return "\n".join(lines)
 
 

@@ -1,14 +1,23 @@
-"""Pictures of results. matplotlib is imported here and nowhere else, when asked for."""
+"""A result: E against runs, the path of each value, the norms of hypergradients."""
 
 from typing import Any
 
 import numpy as np
 
-WIDTH = 8.0
-"""Inches: readable when a page shows it about 800 pixels wide."""
+from hypergrad.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    WIDTH,
+    clean,
+    finished,
+    mark,
+    new_figure,
+    plain_ticks,
+    set_scale,
+)
 
-# Okabe & Ito 2008: told apart with any colour vision, and in grey.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
 COLUMNS = 2
 ENTRIES = 20_000
 """About as many entries of an array are drawn."""
@@ -27,10 +36,9 @@ def plot_result(result: Any, path: Any = None) -> Any:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    figure_class = _figure_class()
     names = list(result.values)
     lines = -(-len(names) // COLUMNS)
-    figure = figure_class(figsize=(WIDTH, 3.0 + 1.7 * lines), layout="constrained")
+    figure = new_figure(WIDTH, 3.0 + 1.7 * lines)
     grid = figure.add_gridspec(
         lines + 1, COLUMNS, height_ratios=[3.0, *[1.7] * lines], hspace=0.08
     )
@@ -41,20 +49,7 @@ def plot_result(result: Any, path: Any = None) -> Any:
         _draw_value(axes, result, name)
         if i + COLUMNS >= len(names):
             axes.set_xlabel("runs (plain trainings)", fontsize=9)
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "`plot` draws with matplotlib, which is not installed. Install it with "
-            '`pip install matplotlib`, or "keras-hypergrad[plot]".'
-        ) from error
-    return Figure
+    return finished(figure, path)
 
 
 def _draw_objective(axes: Any, result: Any) -> None:
@@ -78,19 +73,19 @@ def _draw_objective(axes: Any, result: Any) -> None:
             axes.plot(
                 runs[at], losses[at], marker, color=color, ms=5, ls="", label=label
             )
-    _mark(axes, runs, losses, 0, "s", GREEN, "start")
-    _mark(axes, runs, losses, _best_row(result), "*", ORANGE, "tuned")
+    mark(axes, runs, losses, 0, "s", GREEN, "start")
+    mark(axes, runs, losses, _best_row(result), "*", ORANGE, "tuned")
     low, high = np.min(losses[finite], initial=np.inf), losses[0]
     positive = finite.any() and low > 0.0
     if positive and np.max(losses[finite]) > 5.0 * low:
         axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.yaxis)
     axes.set_ylabel("validation loss (E)")
     axes.set_xlabel("runs (plain trainings)", fontsize=9)
     change = f"{high:.4g} → {result.loss:.4g}, {result.runs:g} runs"
     axes.set_title(f"validation loss {change}", fontsize=11, loc="left")
     axes.legend(fontsize=8, ncols=3, frameon=False, loc="upper right")
-    _clean(axes)
+    clean(axes)
 
 
 def _draw_value(axes: Any, result: Any, name: str) -> None:
@@ -106,8 +101,8 @@ def _draw_value(axes: Any, result: Any, name: str) -> None:
         joined = "" if "search" in kinds else "-"
         axes.plot(runs[on_path], values[on_path, 0], ls=joined, marker=".", color=BLUE)
         axes.plot(runs[aside], values[aside, 0], marker="o", alpha=0.5, **style)
-        _mark(axes, runs, values[:, 0], _best_row(result), "*", ORANGE, None)
-        _mark(axes, runs, values[:, 0], 0, "s", GREEN, None)
+        mark(axes, runs, values[:, 0], _best_row(result), "*", ORANGE, None)
+        mark(axes, runs, values[:, 0], 0, "s", GREEN, None)
     else:
         low, quarter, middle, three, high = np.quantile(
             values[on_path], [0.0, 0.25, 0.5, 0.75, 1.0], axis=1
@@ -117,37 +112,15 @@ def _draw_value(axes: Any, result: Any, name: str) -> None:
         axes.fill_between(at, quarter, three, color=BLUE, alpha=0.3, lw=0)
         axes.plot(at, middle, color=BLUE)
     space = result.space[name]
-    _set_scale(axes, space, values)
+    set_scale(axes, space, values)
     axes.set_title(name, fontsize=9, loc="left")
-    _clean(axes)
+    clean(axes)
 
 
 def _entries(value: Any) -> np.ndarray:
     """The entries of a value; of many, every n-th is enough for their quantiles."""
     flat = np.ravel(value)
     return flat[:: 1 + flat.size // ENTRIES]
-
-
-def _set_scale(axes: Any, space: Any, values: np.ndarray) -> None:
-    low, high = space["min_value"], space["max_value"]
-    if space["sampling"] == "log":
-        if np.any(values == 0.0):
-            axes.set_yscale("symlog", linthresh=low)
-        else:
-            axes.set_yscale("log")
-    elif space["sampling"] == "reverse_log":
-        # Even in the distance to 1, labelled with the value itself.
-        axes.set_yscale(
-            "function",
-            functions=(
-                lambda v: -np.log10(np.maximum(1.0 - v, 1e-12)),
-                lambda s: 1.0 - 10.0 ** (-s),
-            ),
-        )
-        ticks = [v for v in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999) if low <= v <= high]
-        axes.set_yticks(ticks, [f"{v:g}" for v in ticks])
-        axes.minorticks_off()
-        axes.set_ylim(low, high)
 
 
 def _best_row(result: Any) -> int:
@@ -165,32 +138,3 @@ def _first_place(result: Any) -> int:
     if "interior" in result.history["kind"][:before]:
         losses[0] = np.inf
     return int(np.argmin(losses))
-
-
-def _mark(
-    axes: Any,
-    x: np.ndarray,
-    y: np.ndarray,
-    row: int,
-    marker: str,
-    color: str,
-    label: str | None,
-) -> None:
-    size = 13 if marker == "*" else 7
-    axes.plot(
-        x[row], y[row], marker, color=color, ms=size, mec="white", ls="", label=label
-    )
-
-
-def _plain_ticks(axis: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _clean(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, lw=0.5)
-    axes.tick_params(labelsize=8)
