@@ -198,6 +198,23 @@ def test_where_nothing_is_finite_it_ends_after_the_first_runs():
     assert len(losses) == 1 + BayesianScreening().first
 
 
+def test_shorter_length_scales_know_less_further_away():
+    x, y = points(30)
+    fitted = surrogate.fit(x, y)
+    shorter = surrogate.rescaled(fitted, y, 0.7)
+    np.testing.assert_allclose(shorter.lengths, 0.7 * fitted.lengths)
+    at = points(20, seed=3)[0]
+    assert np.all(shorter.predict(at)[1] >= fitted.predict(at)[1])
+    same = surrogate.rescaled(fitted, y, 1.0)
+    np.testing.assert_allclose(same.predict(at), fitted.predict(at), rtol=1e-6)
+
+
+def test_how_long_ago_the_lowest_height_was():
+    assert bayesian.stale(np.array([3.0, 1.0, 2.0, 2.0])) == 2
+    assert bayesian.stale(np.array([3.0, 2.0, 1.0])) == 0
+    assert bayesian.stale(np.array([3.0, 1.0, 2.0, 0.99])) == 2  # hardly lower
+
+
 def test_equal_losses_are_no_error():
     assert len(screened(BayesianScreening(), lambda values: 2.0, runs=12)[1]) >= 9
 

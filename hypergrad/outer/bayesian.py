@@ -13,6 +13,7 @@ from hypergrad.outer.surrogate import (
     expected_improvement,
     fit,
     one_thread,
+    rescaled,
 )
 from hypergrad.space import Float
 
@@ -32,6 +33,9 @@ class BayesianScreening(AbstractScreening):
         first: int ≥ 2, quasi-random runs.
         least: float, ends when a run is expected to improve E by less than this part
             of the spread of E over the better half of the runs.
+        patience: int ≥ 1: after so many runs in turn that have not improved E, the
+            length scales are shortened, to 0.8 and then 0.7 of what was fitted: the
+            process may be sure of the wrong place, and looks further afield.
 
     Numbers with two ends are moved, each entry by itself while there are at most 16 in
     all. Else an array that was declared per variable or per target takes one value for
@@ -48,6 +52,7 @@ class BayesianScreening(AbstractScreening):
     runs: int | None = None
     first: int = 8
     least: float = 1e-3
+    patience: int = 4
 
     def __post_init__(self) -> None:
         if self.runs is not None:
@@ -68,13 +73,16 @@ class BayesianScreening(AbstractScreening):
         if made < self.first:
             return spread(box, seen, seed)
         y = heights(np.asarray(seen.losses, float))
-        if y is None or not len(box):
+        if y is None:
             return None
         x = np.array([box.place(values) for values in seen.values])
         rows = np.argsort(y, kind="stable")[:MOST_ROWS]
         rng = np.random.default_rng([seed, len(seen.losses)])
         with one_thread():
-            place, gain = most_promising(fit(x[rows], y[rows]), box.widths, rng)
+            fitted = fit(x[rows], y[rows])
+            shorter = 0.8 ** (min(stale(y), made - self.first) // self.patience)
+            fitted = rescaled(fitted, y[rows], max(shorter, SHORTEST))
+            place, gain = most_promising(fitted, box.widths, rng)
         if gain < self.least:
             return None
         return box.values(place, seen.base)
@@ -88,6 +96,18 @@ class BayesianScreening(AbstractScreening):
             return 16 + 2 * len(box)
         share = 0.35 if box.tied else 1.0
         return share * seen.runs - seen.given
+
+
+SHORTEST = 0.7
+"""Below, on objectives that are noisy, runs are lost at the ends of the ranges."""
+
+STALE = 0.02
+"""A height: about half a per cent of the median's height over the lowest E."""
+
+
+def stale(y: np.ndarray) -> int:
+    """How many runs ago the lowest height was reached, but for a little."""
+    return len(y) - 1 - int(np.argmax(y <= np.min(y) + STALE))
 
 
 MOST_ROWS = 200

@@ -81,11 +81,34 @@ def fit(x: np.ndarray, y: np.ndarray) -> Surrogate:
             for start in (center, rough)
         ]
         theta = min(tries, key=lambda found: float(found.fun)).x
-        lengths = np.exp(theta[:d])
         signal, noise = (float(v) for v in np.exp(theta[d:]))
-        k = signal * np.exp(-0.5 * np.sum(squares / lengths**2, axis=-1))
-        factor = np.linalg.cholesky(k + (noise + JITTER) * np.eye(len(x)))
-        weights = cho_solve((factor, True), z)
+        return _process(x, z, np.exp(theta[:d]), signal, noise, mean, scale)
+
+
+def rescaled(fitted: Surrogate, y: np.ndarray, factor: float) -> Surrogate:
+    """The process with all length scales multiplied, of the same ``y``.
+
+    References: Wang & de Freitas 2014, arXiv:1406.7758, for shorter ones.
+    """
+    z = (y - fitted.mean) / fitted.scale
+    lengths = factor * fitted.lengths
+    return _process(
+        fitted.x, z, lengths, fitted.signal, fitted.noise, fitted.mean, fitted.scale
+    )
+
+
+def _process(
+    x: np.ndarray,
+    z: np.ndarray,
+    lengths: np.ndarray,
+    signal: float,
+    noise: float,
+    mean: float,
+    scale: float,
+) -> Surrogate:
+    k = signal * np.exp(-0.5 * _squares(x, x, lengths))
+    factor = np.linalg.cholesky(k + (noise + JITTER) * np.eye(len(x)))
+    weights = cho_solve((factor, True), z)
     return Surrogate(x, weights, factor, lengths, signal, noise, mean, scale)
 
 
