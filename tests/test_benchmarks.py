@@ -110,7 +110,8 @@ def test_a_search_of_hypergrad_is_charged_what_it_says():
 
 def test_a_hypergradient_is_charged_more_than_the_run_it_begins_with():
     runs = Runs(descent(), budget=20)
-    runs.adopt(hg.tune(runs.problem, budget=20, seed=0, verbose=0))
+    few = hg.outer.Screening(2)
+    runs.adopt(hg.tune(runs.problem, budget=20, seed=0, verbose=0, screening=few))
     outcome = runs.outcome()
     assert len(outcome.curve["runs"]) < outcome.runs <= 20.0
     assert outcome.curve["best"][-1] == outcome.loss < 0.99**80
