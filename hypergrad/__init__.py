@@ -14,6 +14,7 @@ from hypergrad.diagnostics import (
     check_gradient,
     horizon,
     nan_report,
+    raise_if_overfitting,
 )
 from hypergrad.estimate import Estimate, estimate
 from hypergrad.methods import (
@@ -77,6 +78,7 @@ __all__ = [
     "nan_report",
     "optimizers",
     "plots",
+    "raise_if_overfitting",
     "search",
     "second_derivatives",
     "tunables",

@@ -9,9 +9,10 @@ Logs = Mapping[str, Any] | None
 class Callback:
     """Told what a tune or a search does; override what is of interest.
 
-    ``logs`` is a dict: ``"val_loss"`` (E of the run that just ended), ``"best"``,
-    ``"runs"`` and ``"seconds"`` so far, ``"kind"``, and where a row of the history was
-    added its ``"values"``. ``self.stop(reason)`` ends the tune after what is going on.
+    ``logs`` is a dict: ``"val_loss"`` (E of the run that just ended), ``"train_loss"``
+    (mean over the last tenth of its steps, penalties included), ``"best"``, ``"runs"``
+    and ``"seconds"`` so far, ``"kind"``, and where a row of the history was added its
+    ``"values"``. ``self.stop(reason)`` ends the tune after what is going on.
 
     Example:
         >>> class Print(hg.callbacks.Callback):

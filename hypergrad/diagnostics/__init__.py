@@ -8,6 +8,7 @@ from hypergrad.diagnostics.gradient_check import (
 from hypergrad.diagnostics.horizons import HorizonReport, HorizonRow, horizon
 from hypergrad.diagnostics.landscapes import Landscape, landscape
 from hypergrad.diagnostics.non_finite import NanReport, nan_report
+from hypergrad.diagnostics.overfitting import raise_if_overfitting
 
 __all__ = [
     "CheckedEntry",
@@ -20,4 +21,5 @@ __all__ = [
     "horizon",
     "landscape",
     "nan_report",
+    "raise_if_overfitting",
 ]

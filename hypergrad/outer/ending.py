@@ -33,6 +33,12 @@ def result_of(study: Study, test: Problem | None) -> Result:
     if study.stopped:
         notes.append(f"Stopped: {study.stopped}.")
     notes += _pinned(problem, best)
+    rows = _validation_rows(problem)
+    if rows is not None and problem.num_numbers > rows:
+        notes.append(
+            f"{problem.num_numbers} hyperparameters are tuned on {rows} validation "
+            "examples: E is too good. Look at a test loss (`test_data=`)."
+        )
     tested = None
     if test is not None:
         tested = {
@@ -57,6 +63,15 @@ def result_of(study: Study, test: Problem | None) -> Result:
         seconds=study.seconds,
         notes=notes,
     )
+
+
+def _validation_rows(problem: Problem) -> int | None:
+    """None where it is not known."""
+    chunks = () if problem.validation is None else problem.validation.chunks
+    sizes = getattr(chunks, "sizes", None)
+    if sizes is None and isinstance(chunks, (list, tuple)):
+        sizes = [len(chunk) for chunk in chunks if isinstance(chunk, np.ndarray)]
+    return sum(sizes) if sizes else None
 
 
 def _pinned(problem: Problem, best: Scored) -> list[str]:

@@ -9,13 +9,13 @@ import numpy as np
 NORM = "gradient_norm."
 """Prefix of the columns with the norm of dE/du of each hyperparameter."""
 
-COLUMNS = ("val_loss", "runs", "seconds", "kind")
-
 
 class History:
     """What was run, in order, as a dict of lists of equal length.
 
-    ``"val_loss"``: E. Each name of the space: the value, a float or a NumPy array.
+    ``"val_loss"``: E. ``"train_loss"``: mean of the training loss over the last tenth
+    of the steps, penalties included, NaN where none is known. Each name of the space:
+    the value, a float or a NumPy array.
     ``"runs"``, ``"seconds"``: cost when that E was known, cumulated from the beginning.
     ``"kind"``: "start", "interior" (the start moved off a bound), "screening", "step",
     "rejected" or "search". ``"gradient_norm.<name>"``: the norm of dE/du there, NaN
@@ -30,10 +30,12 @@ class History:
         self, names: list[str], columns: Mapping[str, list[Any]] | None = None
     ):
         self.names = names
-        keys = ("val_loss", *names, "runs", "seconds", "kind")
+        keys = ("val_loss", "train_loss", *names, "runs", "seconds", "kind")
         keys = (*keys, *(NORM + name for name in names))
         given = columns or {}
         self.columns: dict[str, list[Any]] = {k: list(given.get(k, [])) for k in keys}
+        missing = len(self) - len(self.columns["train_loss"])
+        self.columns["train_loss"] += [math.nan] * missing  # older files have none
 
     def __len__(self) -> int:
         return len(self.columns["val_loss"])
@@ -44,12 +46,14 @@ class History:
         values: Mapping[str, np.ndarray],
         loss: float,
         cost: tuple[float, float],
+        train_loss: float = math.nan,
     ) -> int:
         """Appends a row; its index."""
         for name in self.names:
             self.columns[name].append(plain(values[name]))
             self.columns[NORM + name].append(math.nan)
         self.columns["val_loss"].append(float(loss))
+        self.columns["train_loss"].append(float(train_loss))
         self.columns["runs"].append(cost[0])
         self.columns["seconds"].append(cost[1])
         self.columns["kind"].append(kind)

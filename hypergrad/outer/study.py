@@ -25,7 +25,8 @@ Values = Mapping[str, np.ndarray]
 class Scored(NamedTuple):
     """A run that was scored: row of the history, values, E, metrics, final state.
 
-    ``loss`` is NaN where anything of the run is not finite.
+    ``loss`` is NaN where anything of the run is not finite. ``train_loss``: as in
+    `History`.
     """
 
     row: int
@@ -33,6 +34,7 @@ class Scored(NamedTuple):
     loss: float
     metrics: dict
     final: Any
+    train_loss: float = math.nan
 
 
 class Study:
@@ -115,7 +117,7 @@ class Study:
         self.spent += self.run_cost
         scored = self._train(len(self.history), values)
         cost = (self.spent, self.seconds)
-        self.history.add(kind, values, scored.loss, cost)
+        self.history.add(kind, values, scored.loss, cost, scored.train_loss)
         if self.start is None:
             self.start = scored
         if math.isfinite(scored.loss):
@@ -151,7 +153,9 @@ class Study:
             name: np.asarray(value, np.float64)
             for name, value in self.history.values(row).items()
         }
-        return Scored(row, values, self.history.columns["val_loss"][row], {}, None)
+        columns = self.history.columns
+        loss, train_loss = columns["val_loss"][row], columns["train_loss"][row]
+        return Scored(row, values, loss, {}, None, train_loss)
 
     def next_best(self, without: Collection[int]) -> Scored | None:
         """The best run to descend from, but for some; None where there is none."""
@@ -182,7 +186,8 @@ class Study:
         self._tapes[row] = tape
         if row > 0:  # the first run compiles
             self._slowest = max(self._slowest, time.perf_counter() - began)
-        return Scored(row, values, loss, tape.metrics, tape.final)
+        last = tape.train_losses[-max(1, len(tape.train_losses) // 10) :]
+        return Scored(row, values, loss, tape.metrics, tape.final, float(np.mean(last)))
 
     # Telling
 
@@ -199,7 +204,7 @@ class Study:
     def tell_row(self, event: str, position: int, row: int, **logs: Any) -> None:
         """The same, with what one row of the history holds."""
         columns = self.history.columns
-        logs |= {"val_loss": columns["val_loss"][row], "kind": columns["kind"][row]}
+        logs |= {k: columns[k][row] for k in ("val_loss", "train_loss", "kind")}
         self.tell(event, position, values=self.history.values(row), **logs)
 
 
