@@ -90,9 +90,11 @@ def tune(
         directory: folder where every outer step is kept. A killed tune that is started
             again goes on from there to the same numbers; a finished one is not run
             again, its result is returned, whatever the initial weights now are.
-            Refused where model, data, space or settings differ. What cannot be
-            compared: objects of your own without ``get_config``, other than by their
-            class, and functions that yours call in other modules.
+            Refused where model, data, space or settings differ, and while another
+            process tunes there. A damaged file is replaced by the one before it, with
+            a warning. What cannot be compared: objects of your own without
+            ``get_config``, other than by their class, and functions that yours call in
+            other modules.
         callbacks: sequence of `hypergrad.callbacks.Callback`.
         verbose: "auto": a progress bar on a terminal, else a line for each outer step;
             0: nothing; 1: the bar; 2: the lines.
@@ -148,24 +150,26 @@ def tune(
     study = Study(problem, method, limits, told)
     descent = Descent(study, steps, guard, number, seed)
     tuning = _Tuning(study, descent, screening, seed)
-    if folder is not None:
-        settings = {
-            "seed": seed,
-            "method": method,
-            "optimizer": optimizer,
-            "screening": screening,
-            "safeguard": guard,
-            "outer_steps": number,
-            "budget": limits,
-            "patience": patience,
-            "test data": None if test is None else validation_checksum(test),
-        }
-        marks = fingerprint(problem, settings)
+    if folder is None:
+        return tuning.result(test)
+    settings = {
+        "seed": seed,
+        "method": method,
+        "optimizer": optimizer,
+        "screening": screening,
+        "safeguard": guard,
+        "outer_steps": number,
+        "budget": limits,
+        "patience": patience,
+        "test data": None if test is None else validation_checksum(test),
+    }
+    marks = fingerprint(problem, settings)
+    with files.locked(folder):
         stored = _stored_content(folder, marks)
         if stored is not None and stored["finished"]:
             return _stored_result(folder, problem, study)
         tuning.keep_in(folder, marks, stored)
-    return tuning.result(test)
+        return tuning.result(test)
 
 
 class _Tuning:

@@ -46,7 +46,7 @@ def save(
     if place is not None:
         leaves = tree.flatten(backend.to_numpy(place.state))
         content["place"] = vars(place) | {"state": [np.asarray(v) for v in leaves]}
-    files.write(directory, FILE, content)
+    files.write(directory, FILE, content, keep=True)
 
 
 def load(
