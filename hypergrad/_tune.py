@@ -10,6 +10,7 @@ import numpy as np
 
 from hypergrad import files
 from hypergrad.callbacks import Callback
+from hypergrad.diagnostics import nan_report
 from hypergrad.fingerprint import (
     fingerprint,
     refuse_other,
@@ -252,6 +253,8 @@ class _Tuning:
             return None
         if not finite:
             study.stop("no run of the screening ended in finite numbers")
+            report = str(nan_report(study.problem, start_of(study.problem)))
+            study.notes.append(f"At the start: {report}")
             return None
         here = min(finite, key=lambda run: run.loss)
         self.place = self.descent.place(here)

@@ -529,6 +529,27 @@ def test_what_is_no_callback(problem, callbacks, text):
             verb(problem, callbacks=callbacks, budget=2, verbose=0)
 
 
+def test_a_method_that_is_called_like_an_event_and_is_none(problem):
+    class Misspelt(Callback):
+        def on_outer_step_ends(self, step, logs=None):
+            raise AssertionError
+
+    for verb in (hg.tune, hg.search):
+        with pytest.raises(TypeError, match="never called.*mean 'on_outer_step_end'"):
+            verb(problem, callbacks=[Misspelt()], budget=2, verbose=0)
+
+
+def test_an_objective_that_is_nan_everywhere_says_where_it_comes_from():
+    def val_loss(state, hparams):
+        return state["rate"] + keras.ops.log(-1.0 - keras.ops.square(state["decay"]))
+
+    result = hg.tune(make(val_loss=val_loss), budget=40, verbose=0)
+    assert not result.status.ok and len(result.history["kind"]) < 12
+    assert any("no run of the screening ended in finite" in n for n in result.notes)
+    assert any("the validation loss is not finite" in n for n in result.notes)
+    assert any("ops.log" in note for note in result.notes)
+
+
 def test_a_budget_in_parts_of_outer_steps():
     with pytest.raises(ValueError, match=r"`Budget\(outer_steps=…\)` must be an int"):
         hg.Budget(outer_steps=2.5)

@@ -156,8 +156,23 @@ def told_by(
                 "`callbacks` must hold objects of hg.callbacks.Callback. Received: "
                 f"{callback!r}. {fix}."
             )
+        _check_events(callback)
         told.append(callback)
     return told
+
+
+def _check_events(callback: Callback) -> None:
+    """Refuses methods that are called like events and are none."""
+    known = [name for name in dir(Callback) if name.startswith("on_")]
+    for name in dir(callback):
+        if name.startswith("on_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(
+                f"{type(callback).__name__} has a method {name!r}, which is never "
+                f"called. Expected {', '.join(known)}.{hint} Give what is no event "
+                "another name."
+            )
 
 
 def start_of(problem: Problem) -> dict[str, np.ndarray]:
