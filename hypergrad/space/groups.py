@@ -178,10 +178,8 @@ class Layout(NamedTuple):
             constraint = _ForEach(constraint, len(lead))
         given = {f.name: getattr(each, f.name) for f in dataclasses.fields(each)}
         given |= {"default": default, "shape": shape, "constraint": constraint}
-        curve = self.schedule is not None
-        return Group(
-            given.pop("min_value"), given.pop("max_value"), **given, curve=curve
-        )
+        given["curve"] = self.schedule is not None
+        return Group(given.pop("min_value"), given.pop("max_value"), **given)
 
 
 def layout(given: Any) -> Layout:
