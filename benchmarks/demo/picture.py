@@ -10,6 +10,7 @@ COLORS = {
     "grid search": "#999999",
     "random search": "#0072B2",
     "hypergradient": "#D55E00",
+    "hg.tune": "#009E73",
 }
 
 

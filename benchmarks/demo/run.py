@@ -25,7 +25,9 @@ from sklearn.datasets import load_digits  # noqa: E402
 
 import hypergrad as hg  # noqa: E402
 
-METHODS = ("Keras defaults", "grid search", "random search", "hypergradient")
+METHODS = (
+    "Keras defaults", "grid search", "random search", "hypergradient", "hg.tune"
+)  # fmt: skip
 SCORES = {
     "validation loss": (min, "{:.4f}"),
     "test loss": (min, "{:.4f}"),
@@ -81,8 +83,12 @@ def compare(seed: int) -> dict[str, hg.Result]:
     for name in METHODS[1:]:
         print(f"\nseed {seed}, {name}", flush=True)
         start = time.perf_counter()
-        if name == "hypergradient":
+        if name == "hg.tune":
             result = hg.tune(problem, verbose=1, **options)
+        elif name == "hypergradient":
+            # A few points, then steps alone; `hg.tune` would ask a model of E first.
+            few = hg.outer.Screening(7)
+            result = hg.tune(problem, verbose=1, screening=few, **options)
         else:
             result = hg.search(problem, name.split()[0], verbose=1, **options)
         results[name] = result
