@@ -26,9 +26,13 @@ SPLITS = {"mnist": data.mnist, "fashion": fashion}
 
 
 @cache
-def task(name: str, space: str = "ADAM_L2") -> Task:
+def task(name: str, penalised_biases: bool = False) -> Task:
     """300 steps of batch 64, hidden 64: problem 2 of the comparison, and another."""
-    return Task(name, models.image_mlp, SPLITS[name](), 300, 64, getattr(spaces, space))
+
+    def build() -> keras.Model:
+        return models.image_mlp(bias=penalised_biases)
+
+    return Task(name, build, SPLITS[name](), 300, 64, spaces.ADAM_L2)
 
 
 def started(problem: hg.Problem, start: int) -> hg.Problem:
