@@ -259,6 +259,7 @@ def test_large_plain_arrays_are_not_screened():
         (lambda: BayesianScreening(-1), "`BayesianScreening(runs=…)` must be an int"),
         (lambda: BayesianScreening(True), "`BayesianScreening(runs=…)` must be an int"),
         (lambda: BayesianScreening(first=1), "`BayesianScreening(first=…)` must be an"),
+        (lambda: BayesianScreening(patience=0), "`BayesianScreening(patience=…)` mu"),
         (lambda: Screening(2.5), "`Screening(runs=…)` must be an integer of at least"),
     ],
 )

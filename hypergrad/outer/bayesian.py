@@ -57,11 +57,13 @@ class BayesianScreening(AbstractScreening):
     def __post_init__(self) -> None:
         if self.runs is not None:
             check_runs("BayesianScreening", self.runs)
-        if not isinstance(self.first, int) or self.first < 2:
-            raise ValueError(
-                "`BayesianScreening(first=…)` must be an integer of at least 2. "
-                f"Received: {self.first!r}."
-            )
+        for name, least in (("first", 2), ("patience", 1)):
+            given = getattr(self, name)
+            if not isinstance(given, int) or isinstance(given, bool) or given < least:
+                raise ValueError(
+                    f"`BayesianScreening({name}=…)` must be an integer of at least "
+                    f"{least}. Received: {given!r}."
+                )
 
     def propose(
         self, space: Mapping[str, Float], seen: Seen, seed: int
