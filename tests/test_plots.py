@@ -129,3 +129,40 @@ def test_the_picture_of_a_horizon(problem, tmp_path):
     assert file.stat().st_size > 8_000
     assert [axes.get_ylabel() for axes in figure.axes][0] == "norm of dE/du"
     assert figure.axes[0].get_title(loc="left") == report.advice
+
+
+def test_schedules_and_norms_have_their_panels(tmp_path):
+    rate = hg.Float(1e-3, 0.5, sampling="log", default=0.01)
+    tuned = hg.Problem(
+        init=lambda hparams: {"w": keras.ops.ones(3)},
+        step=lambda s, hparams, t: ({"w": s["w"] * (1.0 - hparams["rate"])}, {}),
+        val_loss=lambda s, hparams: keras.ops.sum((s["w"] - 0.3) ** 2),
+        num_steps=12,
+        space={"rate": hg.Schedule(rate, knots=6)},
+    )
+    result = hg.tune(tuned, outer_steps=2, screening=None, verbose=0)
+    assert result.space["rate"]["curve"] is True
+    titles = [a.get_title(loc="left") for a in result.plot(tmp_path / "r.png").axes]
+    assert titles[1:] == [
+        "rate",
+        "rate, tuned schedule",
+        "norm of dE/du, the hypergradient",
+    ]
+    per_entry = tuned.replace(space={"rate": hg.Schedule(rate, knots=6)})
+    assert per_entry.space["rate"].curve
+    wide = hg.Problem(
+        init=lambda hparams: {"w": keras.ops.ones(3)},
+        step=lambda s, hparams, t: ({"w": s["w"] * (1.0 - hparams["rate"])}, {}),
+        val_loss=lambda s, hparams: keras.ops.sum((s["w"] - 0.3) ** 2),
+        num_steps=12,
+        space={
+            "rate": hg.Schedule(
+                hg.Float(0.0, 0.99, sampling="reverse_log", shape=(3,), default=0.1),
+                knots=6,
+            )
+        },
+    )
+    figure = hg.search(wide, budget=2, verbose=0).plot(tmp_path / "w.png")
+    (heat,) = [a for a in figure.axes if a.images]
+    assert heat.images[0].get_array().shape == (3, 6)
+    assert heat.get_title(loc="left") == "1 − rate, tuned schedule"

@@ -335,7 +335,7 @@ def test_the_picture(result, tmp_path):
     figure = result.plot(tmp_path / "tune.png")
     assert (tmp_path / "tune.png").stat().st_size > 10_000
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles[1:] == list(result.values)
+    assert titles[1:] == [*result.values, "norm of dE/du, the hypergradient"]
     assert figure.axes[1].get_yscale() == "log"
     assert figure.axes[0].get_xlabel() == "runs (plain trainings)"
     # Drawing starts no interactive backend and leaves no figure open.

@@ -6,6 +6,7 @@ import numpy as np
 
 from hypergrad.plots.style import (
     BLUE,
+    CYCLE,
     GREEN,
     GREY,
     ORANGE,
@@ -26,6 +27,8 @@ ENTRIES = 20_000
 def plot_result(result: Any, path: Any = None) -> Any:
     """E against the runs spent, and the path of each hyperparameter.
 
+    Below, where there are any, the tuned schedules and the norms of hypergradients.
+
     Args:
         result: a `Result`.
         path: file to write, or None.
@@ -37,10 +40,13 @@ def plot_result(result: Any, path: Any = None) -> Any:
         ImportError: matplotlib is not installed.
     """
     names = list(result.values)
+    curves = [name for name in names if result.space[name].get("curve")]
+    norms = [name for name in names if np.any(_norms(result, name) > 0.0)]
     lines = -(-len(names) // COLUMNS)
-    figure = new_figure(WIDTH, 3.0 + 1.7 * lines)
+    heights = [3.0, *[1.7] * lines, *[1.7] * len(curves), *[1.9] * bool(norms)]
+    figure = new_figure(WIDTH, sum(heights))
     grid = figure.add_gridspec(
-        lines + 1, COLUMNS, height_ratios=[3.0, *[1.7] * lines], hspace=0.08
+        len(heights), COLUMNS, height_ratios=heights, hspace=0.08
     )
     first = figure.add_subplot(grid[0, :])
     _draw_objective(first, result)
@@ -49,7 +55,64 @@ def plot_result(result: Any, path: Any = None) -> Any:
         _draw_value(axes, result, name)
         if i + COLUMNS >= len(names):
             axes.set_xlabel("runs (plain trainings)", fontsize=9)
+    for i, name in enumerate(curves):
+        axes = figure.add_subplot(grid[1 + lines + i, :])
+        _draw_curve(figure, axes, result, name)
+        if i + 1 == len(curves):
+            axes.set_xlabel("training, from its first step to its last", fontsize=9)
+    if norms:
+        axes = figure.add_subplot(grid[-1, :], sharex=first)
+        _draw_norms(axes, result, norms)
     return finished(figure, path)
+
+
+def _norms(result: Any, name: str) -> np.ndarray:
+    column = result.history.get(f"gradient_norm.{name}", ())
+    return np.nan_to_num(np.asarray(column, float), nan=0.0, posinf=0.0)
+
+
+def _draw_norms(axes: Any, result: Any, names: list[str]) -> None:
+    runs = np.asarray(result.history["runs"], float)
+    for i, name in enumerate(names):
+        norms = _norms(result, name)
+        at = norms > 0.0
+        color = CYCLE[i % len(CYCLE)]
+        axes.plot(runs[at], norms[at], ".-", color=color, ms=5, lw=1, label=name)
+    axes.set_yscale("log")
+    axes.set_title("norm of dE/du, the hypergradient", fontsize=9, loc="left")
+    axes.set_xlabel("runs (plain trainings)", fontsize=9)
+    if len(names) <= len(CYCLE):
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="best")
+    clean(axes)
+
+
+def _draw_curve(figure: Any, axes: Any, result: Any, name: str) -> None:
+    """A schedule: tuned and start; of several variables or targets a heatmap."""
+    space, tuned = result.space[name], np.asarray(result.values[name], float)
+    rows = tuned.reshape(len(tuned), -1).T
+    along = np.linspace(0.0, 1.0, rows.shape[1])
+    if len(rows) == 1:
+        start = np.ravel(result.start["values"][name])
+        axes.plot(along, start, "--", color=GREEN, label="start")
+        axes.plot(along, rows[0], ".-", color=ORANGE, label="tuned")
+        set_scale(axes, space, rows)
+        axes.legend(fontsize=8, frameon=False)
+        clean(axes)
+    else:
+        drawn = 1.0 - rows if space["sampling"] == "reverse_log" else rows
+        log = space["sampling"] != "linear" and np.all(drawn > 0.0)
+        image = axes.imshow(
+            drawn, aspect="auto", cmap="cividis", norm="log" if log else None,
+            extent=(0.0, 1.0, len(rows) - 0.5, -0.5), interpolation="nearest",
+        )  # fmt: skip
+        bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.04)
+        bar.ax.tick_params(labelsize=7, which="both")
+        axes.set_ylabel("entry", fontsize=8)
+        axes.tick_params(labelsize=8, which="both")
+    minus = len(rows) > 1 and space["sampling"] == "reverse_log"
+    title = f"1 − {name}" if minus else name
+    axes.set_title(f"{title}, tuned schedule", fontsize=9, loc="left")
+    axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
 
 
 def _draw_objective(axes: Any, result: Any) -> None:

@@ -90,4 +90,4 @@ def plain_ticks(axis: Any) -> None:
 def clean(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, lw=0.5)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, which="both")

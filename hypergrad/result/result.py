@@ -12,6 +12,7 @@ from hypergrad import files
 from hypergrad.problem import Problem
 from hypergrad.result import tuned_model
 from hypergrad.result.summary import summary_text, value_text
+from hypergrad.space.groups import Group
 from hypergrad.status import Status
 
 FILE = "result"
@@ -51,7 +52,8 @@ class Result:
         seconds: float.
         numbers: dict, path in the model → number, after wildcards and binds; without
             those of the training data.
-        space: dict, name → {"min_value", "max_value", "sampling"}.
+        space: dict, name → {"min_value", "max_value", "sampling", "curve"}, the last
+            whether the first axis is that of a schedule's knots.
         notes: list of sentences, what a user should know of how it went.
     """
 
@@ -217,6 +219,7 @@ def outcome(
         numbers = tuned_model.numbers_of(problem, problem.values(values))
     space = {
         name: {
+            "curve": isinstance(float_, Group) and float_.curve,
             "min_value": float_.min_value,
             "max_value": float_.max_value,
             "sampling": float_.sampling,
