@@ -245,7 +245,8 @@ class _Tuning:
             )
             if planned is None or (runs and not study.affords(study.run_cost)):
                 break
-            runs.append(study.run(*planned))
+            # Without the final state: as many as the budget would fill the memory.
+            runs.append(study.run(*planned)._replace(final=None))
             self._save()
         finite = [run for run in runs[study.first :] if np.isfinite(run.loss)]
         if not finite and not study.affords(study.run_cost):

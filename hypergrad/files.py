@@ -53,16 +53,13 @@ def write(
         file_name = f"{name}-{number}.npz"
         with replacing(directory / file_name) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-    kept = None
     if keep and path.exists():
-        before = path.read_bytes()
-        kept = _arrays_of(before)
-        if kept is not None:
-            with replacing(previous) as file:
-                file.write(before)
+        with replacing(previous) as file:
+            file.write(path.read_bytes())
     document = {"format": FORMAT, "arrays": file_name, "content": packed}
     with replacing(path) as file:
         file.write(_text({"checksum": _checksum(document)} | document))
+    kept = _arrays_of(previous) if keep else None
     for npz in old:
         if npz.name != kept:
             npz.unlink(missing_ok=True)
@@ -76,7 +73,7 @@ def read(directory: Path, name: str) -> Any:
             version.
 
     Warns:
-        UserWarning: it is damaged; the pair before it is read.
+        UserWarning: it is damaged; the pair before it is read, and takes its place.
     """
     path, previous = directory / f"{name}.json", directory / f"{name}.previous.json"
     try:
@@ -93,6 +90,9 @@ def read(directory: Path, name: str) -> Any:
             f"{path} is damaged ({error}): what was saved before it is taken.",
             stacklevel=4,
         )
+        # At once, so that the next `write` does not keep the damaged one.
+        with replacing(path) as file:
+            file.write(previous.read_bytes())
         return found
 
 
@@ -140,12 +140,13 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return hashlib.blake2b(_text(document), digest_size=16).hexdigest()
 
 
-def _arrays_of(document: bytes) -> str | None:
-    """The file of arrays that a stored document names, "" for none; None: damaged."""
+def _arrays_of(path: Path) -> str | None:
+    """The file of arrays that a stored document names."""
     try:
-        return json.loads(document)["arrays"] or ""
-    except (ValueError, KeyError, TypeError):
+        name: str | None = json.loads(path.read_text("utf-8"))["arrays"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+    return name
 
 
 @contextlib.contextmanager

@@ -100,7 +100,10 @@ def test_of_a_damaged_file_the_one_before_it_is_taken(half, damage):
     directory, whole = half
     damage(directory)
     with pytest.warns(UserWarning, match="tune.json is damaged.*saved before it"):
-        result = hg.tune(problem(), directory=directory, budget=BUDGET, verbose=0)
+        found = files.read(directory, "tune")
+    assert files.read(directory, "tune")["history"] is not None  # mended: no warning
+    assert found["spent"] < 40.0
+    result = hg.tune(problem(), directory=directory, budget=BUDGET, verbose=0)
     for name in ("rate", "shift", "val_loss", "runs"):
         np.testing.assert_array_equal(result.history[name], whole.history[name])
 

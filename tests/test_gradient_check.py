@@ -65,6 +65,19 @@ def test_one_wrong_entry_is_found():
     assert [e.label for e in check.entries if e.verdict == "differs"] == ["shift[1]"]
 
 
+def test_of_several_samples_the_first_is_checked():
+    problem = make()
+    several = hg.Problem(
+        **{n: getattr(problem, n) for n in ("init", "step", "val_loss", "num_steps")},
+        space=problem.space,
+        average=2,
+        samples=lambda i: {"init": lambda hparams: {"w": 2.0 * ops.ones(4)}},
+    )
+    check = hg.check_gradient(several)
+    assert check.ok and check.verdicts == {"rate": "agrees", "shift": "agrees"}
+    assert check.loss == pytest.approx(hg.check_gradient(problem).loss)
+
+
 def test_a_biased_method_is_found():
     check = hg.check_gradient(make(), method=hg.Truncated(1))
     assert check.verdicts["shift"] == "differs"

@@ -1,5 +1,6 @@
 """Screening by a model of E: its mathematics, what it moves, and what it proposes."""
 
+import gc
 import math
 
 import keras
@@ -17,6 +18,7 @@ from hypergrad.outer import (
     surrogate,
 )
 from hypergrad.outer.coordinates import Coordinates
+from hypergrad.outer.study import Scored
 from hypergrad.space import Float
 
 RATE = Float(1e-5, 1.0, sampling="log", default=1e-4)
@@ -305,6 +307,18 @@ def test_a_proposal_outside_of_the_space_is_refused():
 
     with pytest.raises(ValueError, match="`rate` must lie in"):
         hg.tune(problem(), budget=30, screening=Outside(), verbose=0)
+
+
+def test_final_states_of_the_screening_are_let_go():
+    alive = []
+
+    class Count(hg.callbacks.Callback):
+        def on_run_end(self, row, logs=None):
+            objects = [o for o in gc.get_objects() if type(o) is Scored]
+            alive.append(sum(o.final is not None for o in objects))
+
+    hg.tune(problem(), budget=14, callbacks=[Count()], verbose=0)
+    assert len(alive) > 10 and max(alive) <= 3  # the start, the best, the last
 
 
 def test_the_default_screens_by_a_model_and_then_descends():

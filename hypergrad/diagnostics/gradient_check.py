@@ -127,7 +127,7 @@ def check_gradient(
     lies within ``tolerance`` (relative) and three of those errors.
 
     Args:
-        problem: a `Problem`.
+        problem: a `Problem`; of ``average=N`` sample 0 is checked.
         values: dict, name → number or array; None: the defaults.
         method: what is checked; None: ``Reverse()``.
         tolerance: float, relative; None: 1e-4 in float64, 1e-2 in float32.
@@ -152,6 +152,8 @@ def check_gradient(
             f"`entries` must be an integer of at least 1. Received: {entries!r}."
         )
     judge = FiniteDifference() if judge is None else judge
+    if problem.average > 1:
+        problem = problem.sample(0)
     found = hypergradient(problem, values, method)
     name = "Reverse()" if method is None else repr(method)
     checked = found.info["values"]

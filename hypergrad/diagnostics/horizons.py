@@ -132,7 +132,7 @@ def horizon(
         UserWarning: where the dynamics are chaotic: something is not finite, the norm
             grows thirtyfold while the length doubles, or the smoothness is below 0.5.
 
-    Cost: for each length a hypergradient a sample, and 3 runs.
+    Cost: for each length a hypergradient a sample, and 2 runs.
 
     References: Engstrom et al. 2025, arXiv:2503.13751; Metz et al. 2021,
         arXiv:2111.05803, for the chaos.
@@ -147,7 +147,7 @@ def horizon(
         found = [hypergradient(short.sample(i), values, method) for i in range(number)]
         slopes = np.stack([_flat(h.unconstrained_gradient) for h in found])
         mean = np.mean(slopes, axis=0)
-        cost += (sum(h.info["runs"] for h in found) + 3.0) * steps / wanted[-1]
+        cost += (sum(h.info["runs"] for h in found) + 2.0) * steps / wanted[-1]
         rows.append(
             HorizonRow(
                 steps,

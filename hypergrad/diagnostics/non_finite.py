@@ -8,7 +8,7 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend, unroll
-from hypergrad.diagnostics.watch import Seen, Watch, finite, traced, watching
+from hypergrad.diagnostics.watch import Seen, Watch, finite, is_float, traced, watching
 from hypergrad.locate import leaf_names, run_status
 from hypergrad.methods import plain
 from hypergrad.problem import Problem
@@ -157,7 +157,6 @@ class _FirstFault(Watch):
 
     def __init__(self) -> None:
         self.faults: list[tuple[str | None, str | None]] = []
-        self.layer: str | None = None
         self.settled = False
 
     def operation(self, seen: Seen) -> Any:
@@ -216,7 +215,7 @@ class _Probes(Watch):
         return outputs
 
     def _moved(self, tensor: Any, numbers: list[int]) -> Any:
-        if not (keras.ops.is_tensor(tensor) and backend.is_inexact(tensor)):
+        if not is_float(tensor):
             return tensor
         if self.noting:
             form = tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype)

@@ -12,6 +12,7 @@ from keras import tree
 from keras.src import backend as keras_backend
 
 from hypergrad import backend
+from hypergrad.backend._patches import replaced
 
 ROOMS = ("numpy", "nn", "math", "linalg", "image")
 """The modules of a Keras backend whose functions ``keras.ops`` calls."""
@@ -60,10 +61,10 @@ def watching(watch: Watch) -> Iterator[None]:
             for name, function in vars(module).copy().items():
                 if _is_operation(name, function, module):
                     put = _watched(function, f"ops.{name}", watch, stack, depth)
-                    undo.enter_context(_replaced(module, name, put))
+                    undo.enter_context(replaced(module, name, put))
         for kind in (keras.layers.Layer, keras.losses.Loss):
             put = _named(kind.__call__, watch, stack)
-            undo.enter_context(_replaced(kind, "__call__", put))
+            undo.enter_context(replaced(kind, "__call__", put))
         yield
 
 
@@ -77,7 +78,8 @@ def traced(value: Any) -> bool:
     return any(backend.is_traced(v) for v in _tensors(value))
 
 
-def _is_float(value: Any) -> bool:
+def is_float(value: Any) -> bool:
+    """Whether it is a floating-point tensor."""
     return bool(keras.ops.is_tensor(value)) and backend.is_inexact(value)
 
 
@@ -87,7 +89,7 @@ def _tensors(value: Any) -> list:
         leaf.value if isinstance(leaf, keras.Variable) else leaf
         for leaf in tree.flatten(value)
     )
-    return [leaf for leaf in leaves if _is_float(leaf)]
+    return [leaf for leaf in leaves if is_float(leaf)]
 
 
 def _is_operation(name: str, function: Any, module: Any) -> bool:
@@ -103,7 +105,7 @@ def _watched(
 ) -> Callable:
     def passed(leaf: Any) -> Any:
         tensor = leaf.value if isinstance(leaf, keras.Variable) else leaf
-        return watch.given(tensor) if _is_float(tensor) else leaf
+        return watch.given(tensor) if is_float(tensor) else leaf
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -141,13 +143,3 @@ def name_of(thing: Any) -> str:
     if isinstance(thing, keras.layers.Layer):
         return str(thing.path or thing.name)
     return f"loss {thing.name}"
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, put: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, put)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)

@@ -78,7 +78,7 @@ class SignSteps(AbstractSteps):
         sizes = {
             name: np.full(
                 value.shape,
-                self.first_in_groups if is_group(space[name]) else self.first,
+                self.first_in_groups if isinstance(space[name], Group) else self.first,
             )
             for name, value in u.items()
         }
@@ -113,11 +113,6 @@ class SignSteps(AbstractSteps):
 
     def longest(self, direction: Arrays) -> float:
         return max(float(np.max(np.abs(d))) for d in direction.values())
-
-
-def is_group(float_: Float) -> bool:
-    """Whether it is an array of values of one kind."""
-    return isinstance(float_, Group) and float_.shape != ()
 
 
 def _relative(g: np.ndarray) -> np.ndarray:

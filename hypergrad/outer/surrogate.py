@@ -73,16 +73,15 @@ def fit(x: np.ndarray, y: np.ndarray) -> Surrogate:
         value, slope = _misfit(theta, squares, z)
         return value + 0.5 * float(prior @ prior), slope + prior / spread
 
-    with one_thread():
-        rough = center.copy()
-        rough[-1] = math.log(0.1)
-        tries = [
-            minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-            for start in (center, rough)
-        ]
-        theta = min(tries, key=lambda found: float(found.fun)).x
-        signal, noise = (float(v) for v in np.exp(theta[d:]))
-        return _process(x, z, np.exp(theta[:d]), signal, noise, mean, scale)
+    rough = center.copy()
+    rough[-1] = math.log(0.1)
+    tries = [
+        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+        for start in (center, rough)
+    ]
+    theta = min(tries, key=lambda found: float(found.fun)).x
+    signal, noise = (float(v) for v in np.exp(theta[d:]))
+    return _process(x, z, np.exp(theta[:d]), signal, noise, mean, scale)
 
 
 def rescaled(fitted: Surrogate, y: np.ndarray, factor: float) -> Surrogate:
