@@ -28,7 +28,7 @@ from hypergrad.methods import (
     Reversible,
     Truncated,
 )
-from hypergrad.outer import Budget
+from hypergrad.outer import Budget, Growing
 from hypergrad.problem import PerExample, PerStep, Problem, TrainState
 from hypergrad.result import Result
 from hypergrad.space import Float, PerTarget, PerVariable, Schedule
@@ -47,6 +47,7 @@ __all__ = [
     "Float",
     "Forward",
     "GradientCheck",
+    "Growing",
     "HorizonReport",
     "Hypergradient",
     "Implicit",

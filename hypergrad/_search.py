@@ -66,7 +66,8 @@ def search(
         **fit_options: with a model: the keywords of `Problem.from_model`:
             ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
             or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
-            ``class_weight``, ``bind``, ``objective``, ``build_fn``, ``average``.
+            ``class_weight``, ``bind``, ``objective``, ``build_fn``, ``average``,
+            ``folds``, ``resample`` (which a search does not look at).
 
     Returns:
         A `Result`, as of `tune`.

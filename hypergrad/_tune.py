@@ -1,7 +1,6 @@
 """The other verb: descend the hypergradient, safely, from any start."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from hypergrad import files
+from hypergrad._tuning import UNLIMITED, Tuning
 from hypergrad.callbacks import Callback
-from hypergrad.diagnostics import nan_report
 from hypergrad.fingerprint import (
     fingerprint,
     refuse_other,
@@ -20,27 +19,26 @@ from hypergrad.methods import AbstractMethod
 from hypergrad.outer import checkpoint
 from hypergrad.outer.bayesian import BayesianScreening
 from hypergrad.outer.budget import Budget
-from hypergrad.outer.descent import SPENT, Descent, Place, interior
-from hypergrad.outer.ending import result_of
+from hypergrad.outer.conditions import Growing
+from hypergrad.outer.descent import Descent
 from hypergrad.outer.entry import (
     checked_method,
     checked_seed,
     problem_of,
-    start_of,
     told_by,
     with_fit_options,
 )
 from hypergrad.outer.held_out import held_out_problem
 from hypergrad.outer.keras_steps import steps_of
 from hypergrad.outer.safeguard import TakeBack
-from hypergrad.outer.screening import AbstractScreening, Seen
-from hypergrad.outer.study import Scored, Study
+from hypergrad.outer.screening import AbstractScreening
+from hypergrad.outer.study import Study
 from hypergrad.problem import Problem
 from hypergrad.result import Result
 from hypergrad.result.result import Origin
 
 OUTER_STEPS = 20
-UNLIMITED = 10**9
+"""Of each descent, where nothing limits them."""
 
 
 @with_fit_options
@@ -62,6 +60,8 @@ def tune(
     budget: Any = None,
     test_data: Any = None,
     patience: int | None = None,
+    starts: int | None = None,
+    horizon: Growing | None = None,
     **fit_options: Any,
 ) -> Result:
     """Tunes hyperparameters by gradient descent on the validation loss E.
@@ -81,8 +81,9 @@ def tune(
     Args:
         model_or_problem: compiled ``keras.Model``, only read, or a `Problem`.
         x, y, sample_weight: with a model: the training data, as in ``fit``.
-        outer_steps: int, updates of the values, kept or taken back; None: 20, or no
-            limit where ``budget`` limits runs or seconds.
+        outer_steps: int, updates of the values, kept or taken back, of all descents
+            together; None: 20 for each, or no limit where ``budget`` limits runs or
+            seconds.
         optimizer: a Keras optimizer, or on JAX an optax transformation, applied to the
             unconstrained values instead of the steps above; screening and safeguard
             stay. None: `hypergrad.outer.steps.SignSteps()`.
@@ -107,12 +108,20 @@ def tune(
             looked at before each run.
         test_data: tuple (x, y) or (x, y, sample_weight), scored once at the end.
         patience: int, ends after as many outer steps without a better E.
+        starts: int, descents from as many points of the screening that lie apart, with
+            equal shares of the budget; compiled programs are shared. None: one, and
+            where it ends before the budget does another from the next best point.
+        horizon: `Growing`: the screening and the first outer steps train fewer steps,
+            at less cost.
         **fit_options: with a model: the keywords of `Problem.from_model`:
             ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
             or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
-            ``class_weight``, ``bind``, ``objective``, ``build_fn``, ``average``. With
-            ``average=N`` E and its gradient are means over N samples, and the model is
-            that of sample 0.
+            ``class_weight``, ``bind``, ``objective``, ``build_fn``, ``average``,
+            ``folds``, ``resample``. With ``average=N`` E and its gradient are means
+            over N samples, and the model is that of sample 0. With
+            ``resample="each_step"`` a step is judged under the samples that it was
+            computed with: the values before it are run again with new samples (a run),
+            and those of each descent at last with the first ones.
 
     Returns:
         A `Result`.
@@ -136,7 +145,8 @@ def tune(
         for the steps; Maclaurin et al. 2015, arXiv:1502.03492, for the hypergradient.
     """
     limits = Budget.of(budget)
-    number = _outer_steps(outer_steps, limits)
+    _check_starts(starts)
+    number = _outer_steps(outer_steps, limits, starts)
     steps = steps_of(optimizer)
     guard = _safeguard(safeguard)
     method = checked_method(method)
@@ -144,13 +154,16 @@ def tune(
     told = told_by(callbacks, verbose, patience)
     folder = None if directory is None else files.writable(directory)
     data = (x, y, sample_weight)
+    fit_options = _with_last(horizon, model_or_problem, fit_options)
     problem = problem_of(model_or_problem, data, seed, fit_options)
+    whole = (problem.num_steps,)
+    stages = whole if horizon is None else horizon.stages(problem.num_steps)
     method.check(problem)
     screening = _screening(screening)
     test = None if test_data is None else held_out_problem(problem, test_data)
     study = Study(problem, method, limits, told)
-    descent = Descent(study, steps, guard, number, seed)
-    tuning = _Tuning(study, descent, screening, seed)
+    descent = Descent(study, steps, guard, seed)
+    tuning = Tuning(study, descent, screening, number, stages, starts, seed)
     if folder is None:
         return tuning.result(test)
     settings = {
@@ -162,6 +175,8 @@ def tune(
         "outer_steps": number,
         "budget": limits,
         "patience": patience,
+        "starts": starts,
+        "horizon": horizon,
         "test data": None if test is None else validation_checksum(test),
     }
     marks = fingerprint(problem, settings)
@@ -173,152 +188,11 @@ def tune(
         return tuning.result(test)
 
 
-class _Tuning:
-    """A tune from the start to its result."""
-
-    def __init__(
-        self,
-        study: Study,
-        descent: Descent,
-        screening: AbstractScreening | None,
-        seed: int,
-    ):
-        self.study = study
-        self.descent = descent
-        self.screening = screening
-        self.seed = seed
-        self.folder: Path | None = None
-        self.marks: dict[str, str] = {}
-        self.place: Place | None = None
-
-    def keep_in(self, folder: Path, marks: dict[str, str], stored: Any) -> None:
-        """Saves to a folder from now on, and goes on from what is stored there."""
-        self.folder, self.marks = folder, marks
-        if stored is not None:
-            self.place = checkpoint.load(stored, self.study, self.descent.steps)
-
-    def result(self, test: Problem | None) -> Result:
-        """Runs what is left to run."""
-        study = self.study
-        for callback in study.callbacks:
-            callback.set_stop(study.stop)
-        steps = self.descent.outer_steps
-        study.tell(
-            "on_tune_begin",
-            outer_steps=None if steps >= UNLIMITED else steps,
-            budget=study.budget.runs,
-            history=study.history.columns,
-        )
-        try:
-            if steps:
-                study.prepare(start_of(study.problem))
-            here = self._screened()
-            if here is not None:
-                self._descend(here)
-        except KeyboardInterrupt:
-            if study.start is None:
-                raise
-            study.stop("interrupted from the keyboard")
-        result = result_of(study, test)
-        study.tell("on_tune_end", result=result)
-        if self.folder is not None and not study.stopped.startswith("interrupted"):
-            result.save(self.folder)
-            checkpoint.save(self.folder, self.marks, study, self.place, finished=True)
-        return result
-
-    def _screened(self) -> Scored | None:
-        """Runs the start and the screening; where the descent begins, if anywhere."""
-        study = self.study
-        if self.place is not None:
-            study.first = 1 if "interior" in study.history.columns["kind"] else 0
-            return study.remembered(self.place.row)
-        runs = [study.remembered(row) for row in range(len(study.history))]
-        given = self._given()
-        # Nothing descends from a bound: there the slope on the line is zero.
-        study.first = len(given) - 1
-        base = given[-1][1]
-        while True:
-            planned = (
-                given[len(runs)]
-                if len(runs) < len(given)
-                else self._proposed(base, runs, len(given))
-            )
-            if planned is None or (runs and not study.affords(study.run_cost)):
-                break
-            # Without the final state: as many as the budget would fill the memory.
-            runs.append(study.run(*planned)._replace(final=None))
-            self._save()
-        finite = [run for run in runs[study.first :] if np.isfinite(run.loss)]
-        if not finite and not study.affords(study.run_cost):
-            study.stop(SPENT)
-            return None
-        if not finite:
-            study.stop("no run of the screening ended in finite numbers")
-            report = str(nan_report(study.problem, start_of(study.problem)))
-            study.notes.append(f"At the start: {report}")
-            return None
-        here = min(finite, key=lambda run: run.loss)
-        self.place = self.descent.place(here)
-        return here
-
-    def _given(self) -> list[tuple[str, dict[str, np.ndarray]]]:
-        """(kind, values) of the user's start, and of what it is off its bounds."""
-        start = start_of(self.study.problem)
-        inside = interior(self.study.problem.space, start)
-        if inside is None:
-            return [("start", start)]
-        self._note_interior(start, inside)
-        return [("start", start), ("interior", inside)]
-
-    def _proposed(
-        self, base: dict[str, np.ndarray], runs: list[Scored], given: int
-    ) -> tuple[str, dict[str, np.ndarray]] | None:
-        """(kind, values) of the next run of the screening; None: there is none."""
-        if self.screening is None:
-            return None
-        study = self.study
-        paid = math.inf if study.budget.runs is None else study.budget.runs
-        seen = Seen(
-            base,
-            [run.values for run in runs],
-            [run.loss for run in runs],
-            given,
-            paid / study.run_cost,
-        )
-        values = self.screening.propose(study.problem.space, seen, self.seed)
-        return None if values is None else ("screening", study.problem.values(values))
-
-    def _note_interior(
-        self, start: dict[str, np.ndarray], inside: dict[str, np.ndarray]
-    ) -> None:
-        for name, value in start.items():
-            moved = value != inside[name]
-            note = (
-                f"{name} starts on its bound, where nothing descends: the descent "
-                f"starts from {inside[name][moved].flat[0]:.4g} instead of "
-                f"{value[moved].flat[0]:g}."
-                if np.any(moved)
-                else None
-            )
-            if note and note not in self.study.notes:
-                self.study.notes.append(note)
-
-    def _descend(self, here: Scored | None) -> None:
-        assert self.place is not None
-        while here is not None:
-            here = self.descent.advance(self.place, here)
-            self._save()
-
-    def _save(self) -> None:
-        if self.folder is not None:
-            checkpoint.save(self.folder, self.marks, self.study, self.place)
-
-
-def _outer_steps(outer_steps: Any, limits: Budget) -> int:
+def _outer_steps(outer_steps: Any, limits: Budget, starts: int | None) -> int:
     if outer_steps is None:
         limits_given = (limits.runs, limits.outer_steps, limits.seconds)
         limited = any(limit is not None for limit in limits_given)
-        outer_steps = UNLIMITED if limited else OUTER_STEPS
+        outer_steps = UNLIMITED if limited else OUTER_STEPS * (starts or 1)
     whole = isinstance(outer_steps, (int, np.integer))
     if not whole or isinstance(outer_steps, bool) or outer_steps < 0:
         raise ValueError(
@@ -327,6 +201,29 @@ def _outer_steps(outer_steps: Any, limits: Budget) -> int:
         )
     most = UNLIMITED if limits.outer_steps is None else limits.outer_steps
     return int(min(outer_steps, most))
+
+
+def _check_starts(starts: Any) -> None:
+    whole = isinstance(starts, (int, np.integer)) and not isinstance(starts, bool)
+    if starts is not None and (not whole or starts < 1):
+        raise ValueError(
+            f"`starts` must be an integer of at least 1, or None. Received: {starts!r}."
+        )
+
+
+def _with_last(horizon: Any, model: Any, fit_options: dict) -> dict:
+    """The options with as many steps as a horizon ends with, where none are given."""
+    if horizon is None:
+        return fit_options
+    if not isinstance(horizon, Growing):
+        raise TypeError(
+            "`horizon` must be a hg.Growing(first, last), or None for T steps from the "
+            f"beginning. Received: {horizon!r}."
+        )
+    told = fit_options.get("steps") or fit_options.get("epochs")
+    if isinstance(model, Problem) or horizon.last is None or told:
+        return fit_options
+    return fit_options | {"steps": horizon.last}
 
 
 def _screening(screening: Any) -> AbstractScreening | None:

@@ -11,11 +11,14 @@ from hypergrad.data import (
     AbstractBatches,
     AbstractSource,
     Batches,
+    Fold,
+    FoldBatches,
     HostBatches,
     HostRows,
     Parts,
     Reader,
     as_arrays,
+    checked_folds,
     draw_pass,
     draw_steps,
     num_rows,
@@ -39,6 +42,7 @@ class Passes:
     shuffle: bool = True
     drop_remainder: bool = False
     seed: int = 0
+    folds: int | None = None
 
 
 class TrainingData(NamedTuple):
@@ -95,17 +99,16 @@ def checked_training_data(
         _check_alone(source, y, sample_weight, class_weight, validation_split, passes)
         return _from_dataset(source, class_weight, passes), validation_data
     data = _checked(x, y, sample_weight, "")
-    if validation_data is None and validation_split:
+    order = _order(passes, data)
+    if isinstance(order, FoldBatches):
+        _check_no_others(validation_data, validation_split, data)
+        fold = order.validation(data, data)
+        validation_data = (fold["x"], fold.get("y"), fold.get("sample_weight"))
+    elif validation_data is None and validation_split:
         data, validation_data = _split(data, validation_split)
+        order = _order(passes, data)
     if class_weight is not None:
         data["sample_weight"] = weights_of_classes(class_weight, data)
-    order = Batches(
-        num_rows(data["x"]),
-        passes.batch_size,
-        passes.shuffle,
-        passes.seed,
-        passes.drop_remainder,
-    )
     num_steps = _num_steps(order, passes)
     if not stays_on_host(data):
         return TrainingData(data, order, num_steps, data), validation_data
@@ -201,6 +204,35 @@ def _check_counts(passes: Passes) -> None:
         )
 
 
+def _order(passes: Passes, data: dict[str, Any]) -> Batches:
+    given = (
+        num_rows(data["x"]),
+        passes.batch_size,
+        passes.shuffle,
+        passes.seed,
+        passes.drop_remainder,
+    )
+    if passes.folds is None:
+        return Batches(*given)
+    number = checked_folds(passes.folds, data)
+    seed = passes.seed if passes.shuffle else None
+    return FoldBatches(*given, fold=Fold(number, 0, given[0], seed))
+
+
+def _check_no_others(validation_data: Any, validation_split: float, data: dict) -> None:
+    """Refuses validation data beside folds, and folds of what stays on the host."""
+    if validation_data is not None or validation_split:
+        raise ValueError(
+            "`folds` makes validation data of the training rows. Received "
+            "`validation_data` or `validation_split` besides. Leave one of them out."
+        )
+    if stays_on_host(data):
+        raise ValueError(
+            "`folds` needs arrays that fit on the device. Received arrays that stay on "
+            "the host, memory-mapped or of more than 2 GiB. Pass `validation_data=`."
+        )
+
+
 def _num_steps(order: Batches, passes: Passes) -> int:
     if order.steps_per_epoch == 0:
         raise ValueError(
@@ -231,9 +263,10 @@ def _check_alone(
                 f"{source.name}, and `{name}` besides. Let it give (x, y) or "
                 "(x, y, sample_weight)."
             )
-    if validation_split:
+    if validation_split or passes.folds is not None:
+        name = "`validation_split`" if validation_split else "`folds`"
         raise ValueError(
-            "`validation_split` splits arrays. Received: `x` is "
+            f"{name} splits arrays. Received: `x` is "
             f"{source.name}. Pass `validation_data=` another dataset, or arrays."
         )
     if class_weight is not None and not source.weighs_classes:

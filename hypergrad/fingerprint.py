@@ -23,9 +23,10 @@ def fingerprint(problem: Problem, settings: Mapping[str, Any]) -> dict[str, str]
     """
     texts = {f"range of {n}": _range(f) for n, f in problem.space.items()}
     texts["steps of training"] = str(problem.num_steps)
-    if problem.average > 1:
+    if problem.average > 1 or problem.resample != "fixed":
         texts["average"] = str(problem.average)
         texts["samples"] = _samples(problem)
+        texts["resample"] = problem.resample
     texts["bind"] = described(problem.bind)
     if problem.keras is None:
         texts |= {name: described(getattr(problem, name)) for name in FUNCTIONS}

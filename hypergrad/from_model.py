@@ -35,7 +35,7 @@ from hypergrad.keras_checks import (
 from hypergrad.keras_functions import KerasFunctions
 from hypergrad.parts import TrainState, Validation
 from hypergrad.problem import Problem
-from hypergrad.problem_checks import check_knots, checked_average
+from hypergrad.problem_checks import check_knots, checked_average, checked_resample
 from hypergrad.rules import rule_for
 from hypergrad.rules.from_keras import FromKeras
 from hypergrad.samples import KerasSamples, reseeded
@@ -101,12 +101,15 @@ def from_model(
     objective: Callable | None = None,
     build_fn: Callable | None = None,
     average: int = 1,
+    folds: int | None = None,
+    resample: str = "fixed",
 ) -> Problem:
     """`Problem.from_model`, where it is described."""
     check_model(model, objective)
     checked_average(average)
+    checked_resample(resample)
     passes = Passes(
-        steps, epochs, batch_size, bool(shuffle), bool(drop_remainder), seed
+        steps, epochs, batch_size, bool(shuffle), bool(drop_remainder), seed, folds
     )
     given, validation_data = checked_training_data(
         x, y, sample_weight, class_weight, validation_split, validation_data, passes
@@ -151,7 +154,7 @@ def from_model(
         data={"train": train, "validation": validation, "initial": initial},
         bind=tuned.bind,
     )
-    problem.average = samples.prepared(problem.data, average)
+    samples.prepare(problem, average, resample)
     problem.init_is_constant = not tuned.moves_the_start
     problem.rows = tuned.rows
     problem.xla = bool(model.jit_compile)

@@ -21,7 +21,7 @@ from hypergrad.space import Float, Schedule
 __all__ = ["Bound", "PerExample", "PerStep", "Problem", "TrainState", "Validation"]
 
 FUNCTIONS = ("init", "val_loss", "step", "train_loss", "update", "bind", "samples")
-SHARING = ("num_steps", "space", "data", "batches", "average")
+SHARING = ("num_steps", "space", "data", "batches", "average", "resample")
 GRAPH_ONLY = "graph only"
 """Stands among the programs of a problem whose derivatives XLA cannot compile."""
 
@@ -60,6 +60,9 @@ class Problem:
             (a tree of the same form), ``batches``, or both; pure, called before each
             run. What differs between samples, such as a start or a seed, belongs in
             ``data``, where ``init`` and ``step`` read it.
+        resample: "fixed": every run trains the same samples. "each_step": each outer
+            step of `tune` those of another `draw`, so that values are found that do not
+            lean on one batch order and one start.
 
     Raises:
         ValueError, TypeError: contradictory or missing parts, each naming the fix.
@@ -89,6 +92,7 @@ class Problem:
         bind: Callable | None = None,
         average: int = 1,
         samples: Callable | None = None,
+        resample: str = "fixed",
     ):
         self.init = init
         self.val_loss: Any = val_loss
@@ -102,6 +106,8 @@ class Problem:
         self.data: Any = _arrays(data)
         self.average = checks.checked_average(average)
         self.samples: Any = samples
+        self.resample = checks.checked_resample(resample)
+        self.first_sample = 0
         checks.check_functions(vars(self))
         checks.check_samples(self)
         self.xla: bool | None = None
@@ -133,6 +139,8 @@ class Problem:
         objective: Callable | None = None,
         build_fn: Callable | None = None,
         average: int = 1,
+        folds: int | None = None,
+        resample: str = "fixed",
     ) -> "Problem":
         """Makes a `Problem` of a compiled Keras model; arguments as in ``fit``.
 
@@ -185,6 +193,13 @@ class Problem:
                 from other states, its optimizer is new. Variables that are not trained
                 and the order of a dataset stay. All samples start from a learned
                 ``initial.…``; ``scale.…`` multiplies the start that each one has.
+            folds: int K ≥ 2, cross-validation in the place of validation data: the rows
+                are parted in K folds of equal size at random, by ``seed`` (in order
+                without ``shuffle``). Sample i trains on all rows but those of fold
+                ``i % K`` and E is measured on these; ``average`` is K by default, else
+                a multiple of it. Rows that are left over are always trained on.
+            resample: "fixed", or "each_step": in `tune` outer step k trains the samples
+                ``k · average``, … instead of the first ones.
 
         Raises:
             ValueError, TypeError: what cannot be trained or tuned; the message says
@@ -219,7 +234,9 @@ class Problem:
         parts = {name: getattr(self, name) for name in (*SHARING, *FUNCTIONS)}
         parts |= changes
         of_a_model = self.keras is not None
-        average = parts.pop("average") if of_a_model else 1  # its samples are its own
+        average, resample = parts["average"], checks.checked_resample(parts["resample"])
+        if of_a_model:  # its samples are its own
+            parts |= {"average": 1, "resample": "fixed"}
         new = Problem(**parts)
         fixed = None if self.keras is None else self.keras.fixed_ranges
         checks.check_replaced_space(self.space, new.space, fixed)
@@ -230,8 +247,9 @@ class Problem:
         new.init_is_constant = self.init_is_constant
         new.rows = self.rows
         new.keras = self.keras
+        new.first_sample = self.first_sample
         if of_a_model:
-            new.average = self.keras.samples.prepared(new.data, average)
+            self.keras.samples.prepare(new, average, resample)
         new.validation = self.validation
         if not set(changes) - set(SHARING):
             new._programs = self._programs
@@ -245,16 +263,28 @@ class Problem:
         """
         checks.check_sample(i, self.average)
         new = copy.copy(self)
-        new.average = 1
-        if i == 0:
+        new.average, new.first_sample = 1, 0
+        number = self.first_sample + i
+        if number == 0:
             return new
         if self.keras is not None:
-            parts = self.keras.samples.parts(self, i)
+            parts = self.keras.samples.parts(self, number)
         else:
-            parts = checks.checked_sample(self.samples(i), self.data)
+            parts = checks.checked_sample(self.samples(number), self.data)
         for name, part in parts.items():
             setattr(new, name, _arrays(part) if name == "data" else part)
         return new
+
+    def draw(self, number: int) -> "Problem":
+        """The same problem of other samples, ``average · number`` and those after it.
+
+        Programs are shared. Draw 0 is the problem itself.
+        """
+        if number == 0:
+            return self
+        new = copy.copy(self)
+        new.first_sample += number * self.average
+        return new if self.average > 1 else new.sample(0)
 
     # Values
 

@@ -62,6 +62,18 @@ def checked_average(average: Any) -> int:
     return int(average)
 
 
+RESAMPLE = ("fixed", "each_step")
+
+
+def checked_resample(resample: Any) -> str:
+    if resample not in RESAMPLE:
+        raise ValueError(
+            f"`resample` must be one of {', '.join(map(repr, RESAMPLE))}. Received: "
+            f"{resample!r}."
+        )
+    return str(resample)
+
+
 def check_samples(problem: Any) -> None:
     """Refuses a mean over samples that are all the same."""
     if problem.samples is not None and not callable(problem.samples):
@@ -69,12 +81,15 @@ def check_samples(problem: Any) -> None:
             "`samples` must be a function, i → dict of data or batches. Received: "
             f"{problem.samples!r}."
         )
-    if problem.average > 1 and problem.samples is None:
+    if problem.samples is not None:
+        return
+    if problem.average > 1 or problem.resample != "fixed":
+        name = "average" if problem.average > 1 else "resample"
         raise ValueError(
-            "`average` needs samples that differ, and the functions of a Problem have "
-            f"no seed. Received: average={problem.average} without `samples`. Pass "
-            "`samples=`, a function i → {'data': …, 'batches': …} of sample i (let "
-            "`init` read its start or its seed from `data`), or use "
+            f"`{name}` needs samples that differ, and the functions of a Problem have "
+            f"no seed. Received: {name}={getattr(problem, name)!r} without `samples`. "
+            "Pass `samples=`, a function i → {'data': …, 'batches': …} of sample i "
+            "(let `init` read its start or its seed from `data`), or use "
             "hg.Problem.from_model, which initialises a model anew."
         )
 

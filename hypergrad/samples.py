@@ -18,6 +18,7 @@ from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 
 from hypergrad import backend
 from hypergrad.clone import build_on, check_like, copied
+from hypergrad.data import FoldBatches, samples_of_folds
 from hypergrad.parts import TrainState
 from hypergrad.problem_checks import checked_average
 
@@ -41,28 +42,36 @@ class KerasSamples:
         self.rule = rule
         self.build_fn = build_fn
         self.seed = seed
+        self._lasting = 1
         self._weights: dict[int, list] = {}
 
-    def prepared(self, data: Any, average: Any) -> int:
-        """That many samples, checked and initialised.
+    def prepare(self, problem: Any, average: Any, resample: str) -> None:
+        """Gives a problem that many samples, which are initialised.
 
         Raises:
             ValueError: no number of samples, or a model that cannot be copied.
         """
         number = checked_average(average)
-        for i in range(1, number):
-            self._initialised(data, i)
-        return number
+        if isinstance(problem.batches, FoldBatches):
+            number = samples_of_folds(problem.batches.num_folds, number)
+        self._lasting = number
+        # Of what is drawn anew the first, to be refused before anything is trained.
+        for i in range(1, number + (resample != "fixed")):
+            self._initialised(problem.data, i)
+        problem.average, problem.resample = number, resample
 
     def parts(self, problem: Any, i: int) -> dict[str, Any]:
         """What sample ``i`` has instead of the data and the batches of a problem."""
         weights = self._initialised(problem.data, i)
         own = reseeded(self.model, problem.data["initial"], i)
         state = TrainState(weights, own.model_state, self.rule.init(weights))
-        return {
-            "data": {**problem.data, "initial": state},
-            "batches": problem.batches.reordered(self.seed + i),
-        }
+        data = {**problem.data, "initial": state}
+        batches = problem.batches.reordered(self.seed + i)
+        if isinstance(batches, FoldBatches):
+            batches = batches.without(i)
+            held = batches.validation(data["train"], data["validation"])
+            data["validation"] = held
+        return {"data": data, "batches": batches}
 
     def _initialised(self, data: Any, i: int) -> list:
         """The trained variables of a new copy of the model."""
@@ -76,6 +85,9 @@ class KerasSamples:
             if _equal(before, weights):
                 self._warn_of_equal_weights(i)
             self._weights[i] = weights
+            drawn = [k for k in self._weights if k >= self._lasting]
+            for k in drawn[: -self._lasting - 1]:
+                del self._weights[k]
         return self._weights[i]
 
     def _warn_of_equal_weights(self, i: int) -> None:

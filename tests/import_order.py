@@ -21,6 +21,7 @@ ORDER = (
     ("locate", "averaged", "at_once", "estimate"),
     ("_hypergradient", "_evaluate", "_second_derivatives"),
     ("outer", "diagnostics", "callbacks"),
+    ("_tuning",),
     ("_tune", "_search", "optimizers"),
     ("tuner",),
 )

@@ -80,8 +80,9 @@ def test_a_line_for_each_run(problem, tmp_path):
     result = hg.tune(problem, budget=20, verbose=0, callbacks=[CSVLogger(file)])
     rows = lines(file)
     same_history(result, rows)
-    assert list(rows[0])[:8] == [
-        "row", "kind", "val_loss", "train_loss", "best", "runs", "seconds", "rate",
+    assert list(rows[0])[:10] == [
+        "row", "kind", "draw", "num_steps", "val_loss", "train_loss", "best", "runs",
+        "seconds", "rate",
     ]  # fmt: skip
     best = np.minimum.accumulate([float(row["val_loss"]) for row in rows])
     np.testing.assert_array_equal([float(row["best"]) for row in rows], best)

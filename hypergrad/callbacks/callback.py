@@ -12,7 +12,9 @@ class Callback:
     ``logs`` is a dict: ``"val_loss"`` (E of the run that just ended), ``"train_loss"``
     (mean over the last tenth of its steps, penalties included), ``"best"``, ``"runs"``
     and ``"seconds"`` so far, ``"kind"``, and where a row of the history was added its
-    ``"values"``. ``self.stop(reason)`` ends the tune after what is going on.
+    ``"values"``; ``"draw"``, ``"num_steps"``: which samples were trained and how long,
+    and whether that is ``"comparable"`` with the result. ``self.stop(reason)`` ends the
+    tune after what is going on.
 
     Example:
         >>> class Print(hg.callbacks.Callback):

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from hypergrad.result.comparable import comparable
+
 MEASURES = ("val_loss", "train_loss", "best", "runs", "seconds")
+CONDITIONS = ("draw", "num_steps")
 
 
 def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
@@ -24,13 +27,12 @@ def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
 def rows_of(history: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """The logs of the runs that a history holds, as `on_run_end` was told them."""
     kept = [k for k in history if not k.startswith("gradient_norm.")]
-    number = len(history.get("val_loss", ()))
     rows, best = [], float("nan")
-    measures = {*MEASURES, "kind"}
-    for i in range(number):
+    measures = {*MEASURES, *CONDITIONS, "kind"}
+    for i, same in enumerate(comparable(history)):
         row = {key: history[key][i] for key in kept}
-        best = float(np.fmin(best, row["val_loss"]))
+        best = float(np.fmin(best, row["val_loss"])) if same else best
         values = {k: v for k, v in row.items() if k not in measures}
         logs = {k: v for k, v in row.items() if k in measures}
-        rows.append(logs | {"best": best, "values": values})
+        rows.append(logs | {"best": best, "values": values, "comparable": bool(same)})
     return rows

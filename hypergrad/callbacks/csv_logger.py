@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from hypergrad.callbacks.callback import Callback, Logs
-from hypergrad.callbacks.columns import MEASURES, numbers_of, rows_of
+from hypergrad.callbacks.columns import CONDITIONS, MEASURES, numbers_of, rows_of
 
 
 class CSVLogger(Callback):
     """Writes a line for each run: its cost, losses, kind and values.
 
-    Columns: ``row``, ``kind``, ``val_loss``, ``train_loss``, ``best``, ``runs``,
-    ``seconds``, then the values; of an array the smallest, the mean and the largest.
+    Columns: ``row``, ``kind``, ``draw``, ``num_steps``, ``val_loss``, ``train_loss``,
+    ``best``, ``runs``, ``seconds``, then the values; of an array the smallest, the mean
+    and the largest.
     The file is written anew when a tune begins; one that goes on from its ``directory``
     begins with the lines of the runs before.
 
@@ -43,6 +44,7 @@ class CSVLogger(Callback):
     def _write(self, row: int, logs: Any) -> None:
         numbers = numbers_of(logs["values"])
         line = {"row": row, "kind": logs["kind"]}
+        line |= {name: logs[name] for name in CONDITIONS}
         line |= {name: repr(float(logs[name])) for name in MEASURES}
         line |= {name: repr(value) for name, value in numbers.items()}
         with self.filename.open("a", newline="", encoding="utf-8") as file:

@@ -3,10 +3,15 @@
 import math
 
 from hypergrad.callbacks.callback import Callback, Logs
+from hypergrad.callbacks.columns import rows_of
 
 
 class EarlyStopping(Callback):
     """Ends a tune after ``patience`` outer steps in a row without a better E.
+
+    Where outer steps are not judged on the terms of the result, in the short trainings
+    of a growing horizon or with samples that are drawn anew, a step that was kept is a
+    better E.
 
     Args:
         patience: int ≥ 1.
@@ -35,16 +40,15 @@ class EarlyStopping(Callback):
         self._best = math.inf
         self._waited = 0
         best = math.inf
-        history = (logs or {}).get("history", {})
         # What an earlier process has waited counts: a resumed tune ends where it would
         # have ended.
-        for loss, kind in zip(history.get("val_loss", ()), history.get("kind", ())):
-            if kind in ("step", "rejected"):
+        for run in rows_of((logs or {}).get("history", {})):
+            stepped = run["kind"] in ("step", "rejected")
+            if stepped:
                 self._begin(best)
-                best = min(best, loss) if math.isfinite(loss) else best
-                self._end(best)
-            elif math.isfinite(loss):
-                best = min(best, loss)
+            best = run["best"] if math.isfinite(run["best"]) else best
+            if stepped:
+                self._end(best, run["kind"] == "step" and not run["comparable"])
 
     def on_outer_step_begin(self, step: int, logs: Logs = None) -> None:
         if logs:
@@ -52,16 +56,16 @@ class EarlyStopping(Callback):
 
     def on_outer_step_end(self, step: int, logs: Logs = None) -> None:
         assert logs is not None
-        self._end(logs["best"])
+        self._end(logs["best"], logs["kept"] and not logs["comparable"])
 
     def _begin(self, best: float) -> None:
         # What the screening found counts.
         if self._best == math.inf and math.isfinite(best):
             self._best = best
 
-    def _end(self, best: float) -> None:
-        if best < self._best - self.min_delta:
-            self._best = best
+    def _end(self, best: float, better: bool) -> None:
+        if better or best < self._best - self.min_delta:
+            self._best = min(self._best, best)
             self._waited = 0
             return
         self._waited += 1

@@ -77,7 +77,7 @@ class OverfittingGuard(Callback):
             self.stop(text)
 
     def _count(self, logs: Any) -> None:
-        if logs["val_loss"] < self._best:
+        if logs["comparable"] and logs["val_loss"] < self._best:
             self._best = logs["val_loss"]
             self.gap = logs["val_loss"] - logs["train_loss"]
         self._waited = self._waited + 1 if self.gap > self.max_gap else 0

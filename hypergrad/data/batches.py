@@ -70,20 +70,29 @@ class Batches(AbstractBatches):
     varies = False
 
     @property
+    def trained(self) -> np.ndarray:
+        """The rows that training visits."""
+        return np.arange(self.num_examples, dtype="int32")
+
+    @property
+    def num_trained(self) -> int:
+        return self.num_examples
+
+    @property
     def steps_per_epoch(self) -> int:
-        whole, rest = divmod(self.num_examples, self.batch_size)
+        whole, rest = divmod(self.num_trained, self.batch_size)
         return whole + (rest > 0 and not self.drop_remainder)
 
     def rows(self, step: int) -> int:
         """How many rows the batch of a step has."""
         start = step % self.steps_per_epoch * self.batch_size
-        return min(self.batch_size, self.num_examples - start)
+        return min(self.batch_size, self.num_trained - start)
 
     def form(self, step: int) -> tuple:
         return (((self.rows(step),), "int32"),)
 
     def longest_run(self, step: int) -> int | None:
-        whole, rest = divmod(self.num_examples, self.batch_size)
+        whole, rest = divmod(self.num_trained, self.batch_size)
         if rest == 0 or whole == 0 or self.drop_remainder:
             return None
         return whole if self.rows(step) == self.batch_size else 1
@@ -98,7 +107,7 @@ class Batches(AbstractBatches):
     def __call__(self, step: int) -> np.ndarray:
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self.batch_size
-        order = permutation(self.num_examples, self.shuffle, self.seed, epoch)
+        order = permutation(self.num_trained, self.shuffle, self.seed, epoch)
         return order[start : start + self.batch_size]
 
 

@@ -109,8 +109,8 @@ def check_batch(problem: Problem, batch: Any) -> None:
             f'was given, expected "all" for other problems. Received: {batch}. Use '
             '`batch="all"`.'
         )
-    rows = problem.batches.num_examples
-    assert rows is not None
+    order: Any = problem.batches
+    rows = (order.order if isinstance(order, HostBatches) else order).num_trained
     if batch > rows:
         raise ValueError(
             f"`batch` of Implicit must not exceed the {rows} training examples. "
@@ -124,8 +124,8 @@ def num_chunks(problem: Problem, batch: Any) -> float:
     if isinstance(order, HostBatches):
         order = order.order
     if isinstance(order, Batches):
-        rows = order.num_examples if batch == "all" else batch
-        return float(rows / min(order.batch_size, order.num_examples))
+        rows = order.num_trained if batch == "all" else batch
+        return float(rows / min(order.batch_size, order.num_trained))
     if isinstance(order, Stream):
         return float(len(set(order.keys[: problem.num_steps])))
     return 1.0 if order is None else float(problem.num_steps)
@@ -150,7 +150,7 @@ def _of_rows(problem: Problem, batch: Any, seed: int) -> list[Chunk]:
     order: Any = problem.batches
     host = isinstance(order, HostBatches)
     plain: Batches = order.order if host else order
-    index = np.arange(plain.num_examples, dtype="int32")
+    index = plain.trained
     if batch != "all":
         draw = np.random.default_rng(seed)
         index = np.sort(draw.choice(index, batch, replace=False))

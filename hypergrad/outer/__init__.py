@@ -2,6 +2,7 @@
 
 from hypergrad.outer.bayesian import BayesianScreening
 from hypergrad.outer.budget import Budget
+from hypergrad.outer.conditions import Growing
 from hypergrad.outer.keras_steps import KerasSteps, OptaxSteps
 from hypergrad.outer.safeguard import TakeBack
 from hypergrad.outer.screening import AbstractScreening, Screening, Seen
@@ -12,6 +13,7 @@ __all__ = [
     "AbstractSteps",
     "BayesianScreening",
     "Budget",
+    "Growing",
     "KerasSteps",
     "OptaxSteps",
     "Screening",

@@ -28,8 +28,9 @@ class BayesianScreening(AbstractScreening):
 
     Args:
         runs: int ≥ 0, beside the user's start; None: with at most 16 numbers all that
-            the budget pays, with more 35 % of it; without a budget in runs 16, and
-            two more for each coordinate.
+            the budget pays, with more 35 % of it, as where `tune` was given ``starts``,
+            a ``horizon`` or samples that are drawn anew; without a budget in runs 16,
+            and two more for each coordinate.
         first: int ≥ 2, quasi-random runs.
         least: float, ends when a run is expected to improve E by less than this part
             of the spread of E over the better half of the runs.
@@ -96,7 +97,7 @@ class BayesianScreening(AbstractScreening):
             return self.runs
         if math.isinf(seen.runs):
             return 16 + 2 * len(box)
-        share = 0.35 if box.tied else 1.0
+        share = 0.35 if box.tied or seen.descends else 1.0
         return share * seen.runs - seen.given
 
 

@@ -53,7 +53,8 @@ def load(
     content: Mapping[str, Any], study: Study, steps: AbstractSteps
 ) -> Place | None:
     """Puts a study back to where it was saved; the place of its descent, or None."""
-    study.history = History(list(study.problem.space), content["history"])
+    names = list(study.problem.space)
+    study.history = History(names, study.problem.num_steps, content["history"])
     study.continue_from(content["spent"], content["seconds"])
     study.notes = content["notes"]
     study.stopped = content["stopped"]

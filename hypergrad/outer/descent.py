@@ -16,6 +16,8 @@ SLOPE_PROBE = 1e-4
 
 SPENT = "the budget is spent"
 
+TOO_SMALL = "steps have become too small to matter"
+
 MOST_BLIND = 5
 """After as many hypergradients that are not finite no further one is computed."""
 
@@ -28,8 +30,14 @@ class Place:
     ``direction``, ``slope`` (dE/dlength) and ``length``: of the next trial; None before
     the first sweep. ``fresh``: whether the direction belongs to this row. ``probes``:
     random steps drawn so far; ``probe``: the width of the next, 0 while slopes lead.
-    ``state``: of the steps. ``step``: outer steps done. ``blind``: rows whose
-    hypergradient is not finite.
+    ``state``: of the steps. ``step``: outer steps done, of all descents. ``blind``:
+    rows whose hypergradient is not finite. ``draws``: of samples so far.
+
+    ``stage``: of a growing horizon; ``last``: whether no other follows. ``screened``:
+    rows before the first descent. ``begun``: rows that descents began at, this one's
+    last. ``last_step``, ``until``, ``until_seconds``: what this stage may spend, in
+    outer steps, runs and seconds, counted from the beginning of the tune. ``ended``:
+    why it ended, "" while it goes on.
     """
 
     row: int
@@ -43,6 +51,15 @@ class Place:
     probes: int = 0
     step: int = 0
     blind: list[int] = dataclasses.field(default_factory=list)
+    draws: int = 0
+    stage: int = 0
+    last: bool = True
+    screened: int = 0
+    begun: list[int] = dataclasses.field(default_factory=list)
+    last_step: int = 0
+    until: float = math.inf
+    until_seconds: float = math.inf
+    ended: str = ""
 
 
 class Descent:
@@ -52,7 +69,6 @@ class Descent:
         study: what runs and counts.
         steps: what turns hypergradients into steps.
         safeguard: what judges steps; None keeps every step.
-        outer_steps: int, updates of the values, kept or taken back.
         seed: int, of random steps.
     """
 
@@ -61,20 +77,19 @@ class Descent:
         study: Study,
         steps: AbstractSteps,
         safeguard: TakeBack | None,
-        outer_steps: int,
         seed: int = 0,
     ):
         self.study = study
         self.steps = steps
         self.safeguard = safeguard
-        self.outer_steps = outer_steps
         self.seed = seed
+        self.redraws = study.problem.resample == "each_step"
         self.space = study.problem.space
 
-    def place(self, start: Scored) -> Place:
+    def place(self, start: Scored, **known: Any) -> Place:
         """The place before the first step, at a run that was scored."""
         u = self._unconstrained(start)
-        return Place(start.row, u, self.steps.init(self.space, u))
+        return Place(start.row, u, self.steps.init(self.space, u), **known)
 
     def _unconstrained(self, scored: Scored) -> dict[str, np.ndarray]:
         return {
@@ -83,9 +98,12 @@ class Descent:
         }
 
     def advance(self, place: Place, here: Scored) -> Scored | None:
-        """One outer step, in place; the run that was kept last, None at the end."""
+        """One outer step, in place; the run that was kept last, None at the end.
+
+        Then ``place.ended`` says why, unless all outer steps were made.
+        """
         study = self.study
-        if place.step >= self.outer_steps or study.stopped:
+        if place.step >= place.last_step or place.ended or study.stopped:
             return None
         aimed = self._aim(place, here)
         if aimed is None:
@@ -107,13 +125,18 @@ class Descent:
         None: the descent ends.
         """
         study = self.study
-        if not study.affords(study.run_cost):
-            study.stop(SPENT)
+        if not self._affords(place, here):
+            place.ended = SPENT
             return None
         if place.fresh:
             return here
+        if self.redraws and study.has_swept(study.history.conditions(here.row)):
+            again = self._redrawn(place, here)
+            if again is None:
+                return self._without_sweep(place, here)
+            here = again
         while len(place.blind) < MOST_BLIND:
-            if not study.affords(study.sweep_cost(here.row) + study.run_cost):
+            if not self._affords(place, here, study.sweep_cost(here.row)):
                 return self._without_sweep(place, here)
             gradient = study.sweep(here)
             if all(np.isfinite(g).all() for g in gradient.values()):
@@ -122,14 +145,36 @@ class Descent:
             study.notes.append(
                 f"The hypergradient is not finite at row {here.row} of the history."
             )
-            if self._can_probe():
+            if self._can_probe(place):
                 break
-            back = study.next_best(place.blind)
+            alike = study.history.conditions(here.row)
+            back = study.next_best(place.blind, alike)
             if back is None:
                 break
             self._step_back(place, back)
             here = back
         return self._drawn(place, here, "the hypergradient is not finite there")
+
+    def _affords(self, place: Place, here: Scored, cost: float = 0.0) -> bool:
+        """Whether a trial is paid by what this stage may spend, and ``cost`` before."""
+        study = self.study
+        cost += study.run_cost * study.share(study.history.conditions(here.row))
+        in_share = study.spent + cost <= place.until * (1 + 1e-12)
+        return in_share and study.seconds < place.until_seconds and study.affords(cost)
+
+    def _redrawn(self, place: Place, here: Scored) -> Scored | None:
+        """The values here with other samples; None where that is not paid."""
+        study = self.study
+        before = study.history.conditions(here.row)
+        run = study.run_cost * study.share(before)
+        sweep = study.method.runs(study.problem) * study.share(before) - run
+        if not self._affords(place, here, run + sweep):
+            return None
+        place.draws += 1
+        under = before._replace(draw=place.draws)
+        again = study.run("again", here.values, under)
+        place.row = again.row
+        return again
 
     def _without_sweep(self, place: Place, here: Scored) -> Scored | None:
         """What is left pays runs without a sweep: further along the last direction."""
@@ -138,8 +183,8 @@ class Descent:
         return self._drawn(place, here, SPENT)
 
     def _drawn(self, place: Place, here: Scored, otherwise: str) -> Scored | None:
-        if not self._can_probe():
-            self.study.stop(otherwise)
+        if not self._can_probe(place):
+            place.ended = otherwise
             return None
         self._draw(place)
         return here
@@ -155,7 +200,7 @@ class Descent:
             self.space, place.u, gradient, place.state
         )
         if not any(np.any(d) for d in place.direction.values()):
-            self.study.stop("the hypergradient is exactly zero there")
+            place.ended = "the hypergradient is exactly zero there"
             return False
         place.length, place.fresh = 1.0, True
         ahead = self.steps.move(self.space, place.u, place.direction, SLOPE_PROBE)
@@ -171,28 +216,28 @@ class Descent:
         generator = np.random.default_rng([self.seed, place.probes])
         place.probe = place.probe or self.safeguard.probe
         place.direction = {
-            name: place.probe
-            * (generator.normal(size=u.shape) if self._is_probed(name) else 0.0)
-            * np.ones(u.shape)
+            name: place.probe * generator.normal(size=u.shape) * np.ones(u.shape)
             for name, u in place.u.items()
         }
         place.probes += 1
         place.length, place.slope, place.fresh = 1.0, 0.0, True
 
-    def _can_probe(self) -> bool:
-        spread = any(self._is_probed(name) for name in self.space)
-        return spread and self.safeguard is not None and self.safeguard.probe > 0.0
+    def _can_probe(self, place: Place) -> bool:
+        """Whether random steps may lead on.
 
-    def _is_probed(self, name: str) -> bool:
-        """Random steps in many entries at once lead nowhere."""
-        float_ = self.space[name]
-        return can_spread(float_) and math.prod(float_.shape) <= MAX_ENTRIES
+        In many numbers they lead nowhere, and longer trainings have other best values.
+        """
+        few = self.study.problem.num_numbers <= MAX_ENTRIES
+        bounded = few and all(can_spread(float_) for float_ in self.space.values())
+        probes = self.safeguard is not None and self.safeguard.probe > 0.0
+        return place.last and bounded and probes
 
     def _try(self, place: Place, here: Scored) -> tuple[Scored, bool]:
         assert place.direction is not None
         u = self.steps.move(self.space, place.u, place.direction, place.length)
         values = {name: float_.to_user(u[name]) for name, float_ in self.space.items()}
-        trial = self.study.run("step", values)
+        under = self.study.history.conditions(here.row)
+        trial = self.study.run("step", values, under)
         kept = self.safeguard is None or self.safeguard.keeps(here.loss, trial.loss)
         if kept:
             place.u, place.row = u, trial.row
@@ -209,7 +254,7 @@ class Descent:
             place.state = self.steps.settle(place.state, place.length)
         place.fresh = False
         if not math.isfinite(trial.loss):  # without a safeguard
-            self.study.stop("the objective is not finite any more")
+            place.ended = "the objective is not finite any more"
 
     def _shorten(self, place: Place, here: Scored, trial: Scored) -> None:
         """Prepares the next trial after one that was taken back."""
@@ -218,16 +263,16 @@ class Descent:
         if place.probe:
             place.probe *= guard.fade
             if place.probe < guard.smallest:
-                self.study.stop("steps have become too small to matter")
+                place.ended = TOO_SMALL
                 return
             self._draw(place)
             return
         place.length = guard.shorter(place.length, here.loss, trial.loss, place.slope)
         reach = self.steps.longest(place.direction) * place.length
-        if self._can_probe() and reach < guard.rest:
+        if self._can_probe(place) and reach < guard.rest:
             self._draw(place)
-        elif reach < guard.smallest:
-            self.study.stop("steps have become too small to matter")
+        elif reach < (guard.smallest if place.last else guard.rest):
+            place.ended = TOO_SMALL
 
 
 def interior(

@@ -17,8 +17,8 @@ class TakeBack:
         rest: float, decades of the longest coordinate below which shortening ends: the
             slope there leads nowhere (E is noisy, or has kinks). Random steps are tried
             instead, each a run without a sweep; from one that is kept the descent
-            begins anew. Values that are not screened, large arrays among them, are left
-            out; where there are no others, steps are shortened until ``smallest``.
+            begins anew. Where there are more than 16 numbers, or one without two ends,
+            steps are shortened until ``smallest``.
         probe: float, standard deviation of random steps, in decades; 0: none.
         fade: float in (0, 1], factor on ``probe`` after each that is taken back.
         smallest: float, decades below which the tune ends.

@@ -21,6 +21,7 @@ class Seen(NamedTuple):
     ``base``: the user's start, moved off its bounds. ``values`` and ``losses`` (NaN
     where a run diverged): of the runs so far, of which the first ``given`` are no
     screening. ``runs``: how many runs the budget pays in all, infinite without one.
+    ``descends``: whether the user asked for a descent, which needs most of them.
     """
 
     base: Values
@@ -28,6 +29,7 @@ class Seen(NamedTuple):
     losses: Sequence[float]
     given: int
     runs: float = math.inf
+    descends: bool = False
 
 
 class AbstractScreening(abc.ABC):

@@ -15,6 +15,7 @@ from hypergrad.locate import all_finite, run_status
 from hypergrad.methods import AbstractMethod
 from hypergrad.methods.auto import stored_choice
 from hypergrad.outer.budget import Budget
+from hypergrad.outer.conditions import Conditions
 from hypergrad.outer.history import History
 from hypergrad.problem import Problem
 from hypergrad.status import Status
@@ -41,9 +42,11 @@ class Study:
     """Runs values of a problem and keeps the accounts.
 
     ``spent`` (runs) and ``seconds`` are what it cost so far, ``run_cost`` what a run of
-    all samples costs. ``single``: the method for one sample. ``start`` and ``best`` are
-    `Scored`; ``stopped`` says why no further run is wanted, "" while one is. ``first``
-    is the first row that a descent may begin at; ``swept``: rows that were swept.
+    all samples costs. ``full``: the conditions that the result is chosen under;
+    ``reserve``: runs that are kept for later. ``single``: the method for one sample.
+    ``start`` and ``best`` are `Scored`; ``stopped`` says why no further run is wanted,
+    "" while one is. ``first`` is the first row that a descent may begin at; ``swept``:
+    rows that were swept.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Study:
         self.run_cost = float(problem.average)
         _check_affordable(budget, self.run_cost)
         self.callbacks = tuple(callbacks)
-        self.history = History(list(problem.space))
+        self.full = Conditions(0, problem.num_steps)
+        self.reserve = 0.0
+        self.history = History(list(problem.space), problem.num_steps)
         self.start: Scored | None = None
         self.best: Scored | None = None
         self.status = Status()
@@ -70,6 +75,7 @@ class Study:
         self.stopped = ""
         self.notes: list[str] = []
         self._tapes: dict[int, Any] = {}
+        self._under = self.full, problem
         self._before = 0.0
         self._since = time.perf_counter()
         self._slowest = 0.0
@@ -78,9 +84,21 @@ class Study:
 
     def sweep_cost(self, row: int) -> float:
         """Of a sweep at a row; a run more where the training must be repeated."""
-        at_hand = row in (len(self.history) - 1, self.history.best(self.first))
+        at_hand = row in (len(self.history) - 1, self._kept())
         again = self.run_cost if at_hand and row not in self.swept else 0.0
-        return self.method.runs(self.problem) - again
+        share = self.share(self.history.conditions(row))
+        return share * (self.method.runs(self.problem) - again)
+
+    def share(self, conditions: Conditions) -> float:
+        """The part of a whole training that one under these conditions is."""
+        return conditions.num_steps / self.full.num_steps
+
+    def _kept(self) -> int | None:
+        """The row whose tape is at hand, beside the last one."""
+        if not len(self.history):
+            return None
+        last = self.history.conditions(len(self.history) - 1)
+        return self.history.best(self.first, conditions=last)
 
     @property
     def seconds(self) -> float:
@@ -96,7 +114,8 @@ class Study:
         in_time = self.budget.has_time(
             self.seconds, cost / self.run_cost * self._slowest
         )
-        return not self.stopped and self.budget.allows(self.spent, cost) and in_time
+        paid = self.budget.allows(self.spent + self.reserve, cost)
+        return not self.stopped and paid and in_time
 
     def stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
@@ -112,15 +131,21 @@ class Study:
             if choice is not None and choice["why"] not in self.notes:
                 self.notes.append(choice["why"])
 
-    def run(self, kind: str, values: Values) -> Scored:
-        """Trains at these values: costs 1 run, of each sample."""
-        self.spent += self.run_cost
-        scored = self._train(len(self.history), values)
+    def run(
+        self, kind: str, values: Values, conditions: Conditions | None = None
+    ) -> Scored:
+        """Trains at these values: costs 1 run, of each sample.
+
+        ``conditions`` None: those of the result.
+        """
+        under = conditions or self.full
+        self.spent += self.run_cost * self.share(under)
+        scored = self._train(len(self.history), values, under)
         cost = (self.spent, self.seconds)
-        self.history.add(kind, values, scored.loss, cost, scored.train_loss)
+        self.history.add(kind, values, scored.loss, cost, scored.train_loss, under)
         if self.start is None:
             self.start = scored
-        if math.isfinite(scored.loss):
+        if math.isfinite(scored.loss) and under == self.full:
             if self.best is None or scored.loss < self.best.loss:
                 self.best = scored
         self.tell_row("on_run_end", scored.row, scored.row)
@@ -136,13 +161,30 @@ class Study:
         """
         self.spent += self.sweep_cost(scored.row)
         self.swept.append(scored.row)
+        problem = self.under(self.history.conditions(scored.row))
         tape = self._tapes.pop(scored.row, None)
         if tape is None:
-            tape = self.method.run(self.problem, scored.values)
-        gradient, _, _ = swept(self.problem, self.method, tape, stacklevel=8)
-        gradient = unconstrained(self.problem, scored.values, gradient)
+            tape = self.method.run(problem, scored.values)
+        gradient, _, _ = swept(problem, self.method, tape, stacklevel=8)
+        gradient = unconstrained(problem, scored.values, gradient)
         self.history.add_norms(scored.row, gradient)
         return gradient
+
+    def under(self, conditions: Conditions) -> Problem:
+        """The problem under other conditions; programs are shared."""
+        if conditions == self.full:
+            return self.problem
+        if conditions != self._under[0]:
+            problem = self.problem
+            if conditions.num_steps != problem.num_steps:
+                problem = problem.replace(num_steps=conditions.num_steps)
+            # One at a time: each draw has data of its own.
+            self._under = conditions, problem.draw(conditions.draw)
+        return self._under[1]
+
+    def has_swept(self, conditions: Conditions) -> bool:
+        """Whether a slope is known under these conditions."""
+        return any(self.history.conditions(row) == conditions for row in self.swept)
 
     def relabel(self, row: int, kind: str) -> None:
         self.history.columns["kind"][row] = kind
@@ -157,9 +199,11 @@ class Study:
         loss, train_loss = columns["val_loss"][row], columns["train_loss"][row]
         return Scored(row, values, loss, {}, None, train_loss)
 
-    def next_best(self, without: Collection[int]) -> Scored | None:
+    def next_best(
+        self, without: Collection[int], conditions: Conditions
+    ) -> Scored | None:
         """The best run to descend from, but for some; None where there is none."""
-        row = self.history.best(self.first, without)
+        row = self.history.best(self.first, without, conditions)
         return None if row is None else self.remembered(row)
 
     def final(self, scored: Scored) -> Any:
@@ -168,16 +212,16 @@ class Study:
             return scored.final
         return self.method.run(self.problem, scored.values).final
 
-    def _train(self, row: int, values: Values) -> Scored:
+    def _train(self, row: int, values: Values, under: Conditions) -> Scored:
         began = time.perf_counter()
-        tape = self.method.run(self.problem, values)
+        tape = self.method.run(self.under(under), values)
         loss = float(tape.loss)
         if not (math.isfinite(loss) and all_finite(self.problem, tape.final)):
             loss = math.nan
             if row == 0:
                 self.status = run_status(self.problem, tape)
         # Of the best run the states of all steps are let go: they can be recomputed.
-        best = self.history.best(self.first)
+        best = self.history.best(self.first, conditions=under)
         self._tapes = {
             known: kept._replace(records={})
             for known, kept in self._tapes.items()
@@ -185,7 +229,8 @@ class Study:
         }
         self._tapes[row] = tape
         if row > 0:  # the first run compiles
-            self._slowest = max(self._slowest, time.perf_counter() - began)
+            took = (time.perf_counter() - began) / self.share(under)
+            self._slowest = max(self._slowest, took)
         last = tape.train_losses[-max(1, len(tape.train_losses) // 10) :]
         return Scored(row, values, loss, tape.metrics, tape.final, float(np.mean(last)))
 
@@ -205,6 +250,8 @@ class Study:
         """The same, with what one row of the history holds."""
         columns = self.history.columns
         logs |= {k: columns[k][row] for k in ("val_loss", "train_loss", "kind")}
+        under = self.history.conditions(row)
+        logs |= under._asdict() | {"comparable": under == self.full}
         self.tell(event, position, values=self.history.values(row), **logs)
 
 

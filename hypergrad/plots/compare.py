@@ -13,6 +13,7 @@ from hypergrad.plots.style import (
     new_figure,
     plain_ticks,
 )
+from hypergrad.result.comparable import compared_losses
 
 
 def compare(
@@ -88,8 +89,7 @@ def _best_so_far(group: Sequence[Any], x: str) -> tuple[np.ndarray, np.ndarray]:
     grid = np.unique(np.concatenate(costs))
     rows = []
     for cost, result in zip(costs, group):
-        losses = np.asarray(result.history["val_loss"], float)
-        best = np.minimum.accumulate(np.where(np.isfinite(losses), losses, np.inf))
+        best = np.minimum.accumulate(compared_losses(result.history))
         place = np.searchsorted(cost, grid, side="right") - 1
         known = np.where(place >= 0, best[np.maximum(place, 0)], np.inf)
         rows.append(known)

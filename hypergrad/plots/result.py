@@ -18,6 +18,7 @@ from hypergrad.plots.style import (
     plain_ticks,
     set_scale,
 )
+from hypergrad.result.comparable import comparable, compared_losses
 
 COLUMNS = 2
 ENTRIES = 20_000
@@ -121,7 +122,8 @@ def _draw_objective(axes: Any, result: Any) -> None:
     losses = np.asarray(history["val_loss"], float)
     finite = np.isfinite(losses)
     kinds = np.asarray(history["kind"])
-    best = np.fmin.accumulate(np.where(finite, losses, np.inf))
+    alike = comparable(history)
+    best = np.fmin.accumulate(compared_losses(history))
     seen = np.isfinite(best)
     axes.step(runs[seen], best[seen], where="post", color=BLUE, lw=2, label="best")
     for wanted, marker, color, label in (
@@ -129,13 +131,18 @@ def _draw_objective(axes: Any, result: Any) -> None:
         (("step",), "o", BLUE, "step kept"),
         (("rejected",), "x", ORANGE, "step taken back"),
     ):
-        at = finite & np.isin(kinds, wanted)
+        at = finite & np.isin(kinds, wanted) & alike
         if label is None:
             label = "search" if "search" in kinds else "screening"
         if at.any():
             axes.plot(
                 runs[at], losses[at], marker, color=color, ms=5, ls="", label=label
             )
+    other = finite & ~alike
+    if other.any():
+        lengths = np.asarray(history["num_steps"])
+        label = "shorter training" if len(set(lengths)) > 1 else "other samples"
+        axes.plot(runs[other], losses[other], ".", color=GREY, ms=4, label=label)
     mark(axes, runs, losses, 0, "s", GREEN, "start")
     mark(axes, runs, losses, _best_row(result), "*", ORANGE, "tuned")
     low, high = np.min(losses[finite], initial=np.inf), losses[0]
@@ -187,8 +194,7 @@ def _entries(value: Any) -> np.ndarray:
 
 
 def _best_row(result: Any) -> int:
-    losses = np.asarray(result.history["val_loss"], float)
-    return int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+    return int(np.argmin(compared_losses(result.history)))
 
 
 def _first_place(result: Any) -> int:
