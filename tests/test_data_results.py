@@ -121,7 +121,11 @@ def test_results_keep_data_apart_from_the_numbers_of_the_model(tmp_path) -> None
     # A fresh model starts from what was tuned, a trained one is left alone.
     fresh = classifier()
     kernel = fresh.layers[4].kernel.numpy()
-    result.apply(fresh)
+    with pytest.raises(
+        ValueError, match="'data.sample_weight' is of the training data"
+    ):
+        result.apply(fresh)
+    assert result.apply(fresh, partial=True) == ["data.sample_weight"]
     np.testing.assert_array_equal(
         fresh.layers[1].kernel.numpy(), result.values["initial.dense.kernel"]
     )
@@ -131,7 +135,7 @@ def test_results_keep_data_apart_from_the_numbers_of_the_model(tmp_path) -> None
     fresh.fit(X, Y, sample_weight=result.values["data.sample_weight"], verbose=0)
     trained = fresh.get_weights()
     with pytest.raises(ValueError, match="expected a model that was not trained yet"):
-        result.apply(fresh)
+        result.apply(fresh, partial=True)
     for before, after in zip(trained, fresh.get_weights()):
         np.testing.assert_array_equal(before, after)
 

@@ -1,5 +1,6 @@
-"""Keras optimizers of this package."""
+"""Keras optimizers and schedules of this package."""
 
+from hypergrad.result.tuned_schedule import TunedSchedule
 from hypergrad.rules.optax_optimizer import Optax
 
-__all__ = ["Optax"]
+__all__ = ["Optax", "TunedSchedule"]

@@ -51,7 +51,10 @@ class Result:
         runs: float, what it cost, in plain trainings.
         seconds: float.
         numbers: dict, path in the model → number, after wildcards and binds; without
-            those of the training data.
+            those of the training data. Of what changes during training the last.
+        schedules: dict, path in the model → array (T, …), of what changes from step to
+            step.
+        data: list, paths of training data that were tuned.
         space: dict, name → {"min_value", "max_value", "sampling", "curve"}, the last
             whether the first axis is that of a schedule's knots.
         notes: list of sentences, what a user should know of how it went.
@@ -69,6 +72,8 @@ class Result:
     numbers: dict[str, Any]
     space: dict[str, Any]
     notes: list[str]
+    schedules: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: list[str] = dataclasses.field(default_factory=list)
     origin: Origin | None = dataclasses.field(default=None, repr=False)
     directory: Path | None = dataclasses.field(default=None, repr=False)
 
@@ -106,21 +111,40 @@ class Result:
         """Whether ``model.keras`` lies beside a loaded result."""
         return self.directory is not None and (self.directory / MODEL).exists()
 
-    def apply(self, model: Any) -> None:
+    def apply(self, model: Any, partial: bool = False) -> list[str]:
         """Writes the tuned numbers into a compiled model; its weights stay.
 
         Only tuned starts change them: ``initial.…`` replaces initial weights,
-        ``scale.…`` multiplies them. Numbers of the training data (``data.…``) are in
-        `values`, to be passed to ``fit``.
+        ``scale.…`` multiplies them. A schedule of the learning rate becomes a
+        ``LearningRateSchedule`` of Keras, with the rate of each step.
 
         Args:
             model: compiled ``keras.Model`` of the same structure.
+            partial: bool, leaves out what plain Keras cannot hold: numbers for each
+                variable, other numbers that change from step to step, and training data
+                (``data.…``, to be passed to ``fit``).
+
+        Returns:
+            The paths that were left out.
 
         Raises:
-            ValueError: a number the model does not have, or cannot hold; a tuned start
-                for a model that has been trained.
+            ValueError: a number the model does not have, or, without ``partial``,
+                cannot hold; a tuned start for a model that has been trained.
         """
-        tuned_model.apply(self.numbers, model)
+        left = tuned_model.not_held(self.numbers, self.schedules, self.data)
+        if left and not partial:
+            reasons = "; ".join(f"{path!r} {why}" for path, why in left.items())
+            raise ValueError(
+                "`apply` writes what a compiled Keras model can hold: one number, or a "
+                f"schedule of the learning rate. Received: {reasons}. Pass "
+                "`partial=True` to write the others, or use `result.model`."
+            )
+        numbers, schedules = (
+            {path: value for path, value in tuned.items() if path not in left}
+            for tuned in (self.numbers, self.schedules)
+        )
+        tuned_model.apply(numbers, schedules, model)
+        return list(left)
 
     def summary(self) -> str:
         """Start → tuned for every value; validation, test, metrics; cost; notes."""
@@ -214,9 +238,14 @@ def outcome(
     **parts: Any,
 ) -> Result:
     """A `Result` with what follows from the problem filled in."""
-    numbers: dict[str, Any] = {}
+    of_model: dict[str, Any] = {"numbers": {}}
     if problem.keras is not None:
-        numbers = tuned_model.numbers_of(problem, problem.values(values))
+        checked = problem.values(values)
+        of_model = {
+            "numbers": tuned_model.numbers_of(problem, checked),
+            "schedules": tuned_model.schedules_of(problem, checked),
+            "data": tuned_model.data_of(problem),
+        }
     space = {
         name: {
             "curve": isinstance(float_, Group) and float_.curve,
@@ -228,8 +257,8 @@ def outcome(
     }
     return Result(
         values=dict(values),
-        numbers=numbers,
         space=space,
+        **of_model,
         origin=Origin(problem, final),
         **parts,
     )

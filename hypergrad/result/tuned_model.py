@@ -1,6 +1,6 @@
 """Tuned numbers in ordinary Keras models: a trained copy, or a model of the user."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ from hypergrad import backend
 from hypergrad.bound import bind_values, seen_by_validation
 from hypergrad.clone import build_on, check_like, copied, copy_optimizer
 from hypergrad.problem import Problem
+from hypergrad.result.tuned_schedule import TunedSchedule
 from hypergrad.rules.keras_internals import iterations, unwrap
 from hypergrad.targets import Target, discover
 from hypergrad.targets.injection import place_of
@@ -47,6 +48,20 @@ def numbers_of(problem: Problem, values: Mapping[str, np.ndarray]) -> dict[str, 
     }
 
 
+def schedules_of(
+    problem: Problem, values: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Path → array (T, …) of what changes from step to step, but for training data."""
+    data = problem.keras.tuned.of_kind("data")
+    per_step = bind_values(problem, values).per_step
+    return {path: rows for path, rows in per_step.items() if path not in data}
+
+
+def data_of(problem: Problem) -> list[str]:
+    """The paths of training data that are tuned."""
+    return sorted(problem.keras.tuned.of_kind("data"))
+
+
 def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
     """A copy of the user's model with tuned numbers and the final state of a run.
 
@@ -81,21 +96,27 @@ def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
     return model
 
 
-def apply(numbers: Numbers, model: Any) -> None:
+def apply(numbers: Numbers, schedules: Numbers, model: Any) -> None:
     """Writes tuned numbers into a compiled model of the same structure.
 
     Tuned starts are written as well, as long as the model has not been trained: those
     of ``initial.…`` replace weights, those of ``scale.…`` multiply the ones it has.
 
+    Args:
+        numbers: path → number, of what plain Keras `can hold <not_held>`.
+        schedules: path → array (T,): a learning rate becomes a `TunedSchedule`.
+        model: compiled ``keras.Model``.
+
     Raises:
-        ValueError: a path the model does not have, or what plain Keras cannot hold.
+        ValueError: a path the model does not have.
     """
     if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
         raise ValueError(
             "`apply` writes into a compiled keras.Model. Received: "
             f"{type(model).__name__}. Compile it first."
         )
-    optimizer_numbers, starts, others = _split(numbers)
+    plain = {path: v for path, v in numbers.items() if path not in schedules}
+    optimizer_numbers, starts, others = _split(plain)
     places = _places(model, {**starts, **others})
     if starts and _steps(model) > 0:
         raise ValueError(
@@ -112,8 +133,26 @@ def apply(numbers: Numbers, model: Any) -> None:
         if places[path].kind == "scale":
             new = new * backend.to_numpy(variable.value)
         variable.assign(new.astype(variable.dtype))
+    for rates in schedules.values():  # of the learning rate alone
+        unwrap(model.optimizer).learning_rate = TunedSchedule(list(rates))
     # Functions that Keras compiled before have the old numbers inside.
     model.train_function = model.test_function = model.predict_function = None
+
+
+def not_held(
+    numbers: Numbers, schedules: Numbers, data: Collection[str]
+) -> dict[str, str]:
+    """Path → why a compiled Keras model cannot hold what was tuned."""
+    reasons = dict.fromkeys(data, "is of the training data: pass it to `fit`")
+    for path, rows in schedules.items():
+        if path != "optimizer.learning_rate":
+            reasons[path] = "changes from step to step"
+        elif np.ndim(rows) > 1:
+            reasons[path] = "is a schedule for each variable"
+    for path, value in numbers.items():
+        if path not in schedules and _of_each_variable(path, value):
+            reasons[path] = "is one number for each variable"
+    return reasons
 
 
 def _split(numbers: Numbers) -> tuple[dict[str, float], dict, dict]:
@@ -124,11 +163,6 @@ def _split(numbers: Numbers) -> tuple[dict[str, float], dict, dict]:
             starts[path] = value
         elif not path.startswith("optimizer.") or path.startswith(_OF_SCHEDULE):
             others[path] = value
-        elif np.ndim(value):
-            raise ValueError(
-                f"Plain Keras has one number for {path!r}. Received: an array of shape "
-                f"{np.shape(value)}. Train with hypergrad instead."
-            )
         else:
             optimizer[path.removeprefix("optimizer.")] = float(value)
     return optimizer, starts, others
