@@ -179,7 +179,7 @@ def _run(study: Study, plan: list) -> None:
     except KeyboardInterrupt:
         if study.start is None:
             raise
-        study.stop("interrupted from the keyboard")
+        study.interrupt()
 
 
 def _ended(study: Study, test: Any) -> Result:

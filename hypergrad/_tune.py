@@ -25,9 +25,11 @@ from hypergrad.outer.entry import (
     checked_method,
     checked_seed,
     problem_of,
+    split_callbacks,
     told_by,
     with_fit_options,
 )
+from hypergrad.outer.final_training import FinalTraining, state_after
 from hypergrad.outer.held_out import held_out_problem
 from hypergrad.outer.keras_steps import steps_of
 from hypergrad.outer.safeguard import TakeBack
@@ -62,6 +64,8 @@ def tune(
     patience: int | None = None,
     starts: int | None = None,
     horizon: Growing | None = None,
+    validate_every: int | None = None,
+    restore_best_weights: bool = False,
     **fit_options: Any,
 ) -> Result:
     """Tunes hyperparameters by gradient descent on the validation loss E.
@@ -97,7 +101,11 @@ def tune(
             a warning. What cannot be compared: objects of your own without
             ``get_config``, other than by their class, and functions that yours call in
             other modules.
-        callbacks: sequence of `hypergrad.callbacks.Callback`.
+        callbacks: sequence of `hypergrad.callbacks.Callback`, told of the tune; and of
+            ``keras.callbacks.Callback``, told of the final training: the one that was
+            scored, gone through once more. An ``EarlyStopping`` may end that, and give
+            the model the weights of its best epoch. Their ``val_loss`` is E; of single
+            steps they are not told, and what would change the training is refused.
         verbose: "auto": a progress bar on a terminal, else a line for each outer step;
             0: nothing; 1: the bar; 2: the lines.
         screening: `BayesianScreening`, the default, `Screening`, or another
@@ -113,6 +121,10 @@ def tune(
             where it ends before the budget does another from the next best point.
         horizon: `Growing`: the screening and the first outer steps train fewer steps,
             at less cost.
+        validate_every: int, looks at E every so many steps of the final training: the
+            result has its ``learning_curve`` and ``best_step``. None: each epoch, where
+            one of Keras' callbacks or ``restore_best_weights`` asks for it.
+        restore_best_weights: bool, the model is that of the step with the lowest E.
         **fit_options: with a model: the keywords of `Problem.from_model`:
             ``validation_data`` or ``validation_split``, ``hyperparameters``, ``steps``
             or ``epochs``, ``batch_size``, ``shuffle``, ``drop_remainder``,
@@ -151,19 +163,22 @@ def tune(
     guard = _safeguard(safeguard)
     method = checked_method(method)
     seed = checked_seed(seed)
+    callbacks, keras_callbacks = split_callbacks(callbacks)
     told = told_by(callbacks, verbose, patience)
+    ending = FinalTraining(validate_every, bool(restore_best_weights), keras_callbacks)
     folder = None if directory is None else files.writable(directory)
     data = (x, y, sample_weight)
     fit_options = _with_last(horizon, model_or_problem, fit_options)
     problem = problem_of(model_or_problem, data, seed, fit_options)
     whole = (problem.num_steps,)
     stages = whole if horizon is None else horizon.stages(problem.num_steps)
+    ending.check(problem)
     method.check(problem)
     screening = _screening(screening)
     test = None if test_data is None else held_out_problem(problem, test_data)
     study = Study(problem, method, limits, told)
     descent = Descent(study, steps, guard, seed)
-    tuning = Tuning(study, descent, screening, number, stages, starts, seed)
+    tuning = Tuning(study, descent, screening, number, stages, starts, seed, ending)
     if folder is None:
         return tuning.result(test)
     settings = {
@@ -177,6 +192,8 @@ def tune(
         "patience": patience,
         "starts": starts,
         "horizon": horizon,
+        "validate_every": validate_every,
+        "restore_best_weights": bool(restore_best_weights),
         "test data": None if test is None else validation_checksum(test),
     }
     marks = fingerprint(problem, settings)
@@ -262,7 +279,10 @@ def _stored_result(folder: Path, problem: Problem, study: Study) -> Result:
     if stored.has_model_file or problem.keras is None:
         return stored
     values = problem.values(stored.values)
-    return dataclasses.replace(
-        stored,
-        origin=Origin(problem, lambda: study.method.run(problem, values).final),
-    )
+
+    def final() -> Any:
+        if stored.model_step is None:
+            return study.method.run(problem, values).final
+        return state_after(problem.sample(0), values, stored.model_step)
+
+    return dataclasses.replace(stored, origin=Origin(problem, final))

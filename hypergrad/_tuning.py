@@ -12,6 +12,7 @@ from hypergrad.outer.conditions import Conditions
 from hypergrad.outer.descent import SPENT, Descent, Place, interior
 from hypergrad.outer.ending import result_of
 from hypergrad.outer.entry import start_of
+from hypergrad.outer.final_training import FinalTraining
 from hypergrad.outer.screening import AbstractScreening, Seen
 from hypergrad.outer.starts import next_start
 from hypergrad.outer.study import Scored, Study
@@ -33,6 +34,7 @@ class Tuning:
         starts: int, descents; None: one, and others from where the screening was good
             whenever one ends before the budget does.
         seed: int, of the screening.
+        ending: how the best training is gone through once more.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Tuning:
         stages: tuple[int, ...],
         starts: int | None,
         seed: int,
+        ending: FinalTraining,
     ):
         self.study = study
         self.descent = descent
@@ -52,6 +55,7 @@ class Tuning:
         self.stages = stages
         self.starts = starts
         self.seed = seed
+        self.ending = ending
         self.folder: Path | None = None
         self.marks: dict[str, str] = {}
         self.place: Place | None = None
@@ -87,10 +91,14 @@ class Tuning:
         except KeyboardInterrupt:
             if study.start is None:
                 raise
-            study.stop("interrupted from the keyboard")
-        result = result_of(study, test)
+            study.interrupt()
+        try:
+            result = result_of(study, test, self.ending)
+        except KeyboardInterrupt:
+            study.interrupt()
+            result = result_of(study, test)
         study.tell("on_tune_end", result=result)
-        if self.folder is not None and not study.stopped.startswith("interrupted"):
+        if self.folder is not None and not study.interrupted:
             result.save(self.folder)
             checkpoint.save(self.folder, self.marks, study, self.place, finished=True)
         return result

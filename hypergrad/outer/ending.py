@@ -1,10 +1,12 @@
 """From a study to a result."""
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from hypergrad.outer import decades
+from hypergrad.outer.final_training import FinalTraining, Trained, state_after
 from hypergrad.outer.held_out import held_out_score
 from hypergrad.outer.history import plain
 from hypergrad.outer.study import Scored, Study
@@ -15,8 +17,16 @@ PINNED = 0.01
 """Closer to an end of its range than this part of it, a value counts as pinned."""
 
 
-def result_of(study: Study, test: Problem | None) -> Result:
-    """The best of a study as a `Result`."""
+def result_of(
+    study: Study, test: Problem | None, ending: FinalTraining | None = None
+) -> Result:
+    """The best of a study as a `Result`.
+
+    Args:
+        study: what was run.
+        test: the problem with test data, or None.
+        ending: how the best training is gone through once more, if at all.
+    """
     assert study.start is not None
     problem = study.problem
     best = study.best or study.start
@@ -39,16 +49,25 @@ def result_of(study: Study, test: Problem | None) -> Result:
             f"{problem.num_numbers} hyperparameters are tuned on {rows} validation "
             "examples: E is too good. Look at a test loss (`test_data=`)."
         )
+    trained = None
+    wanted = ending is not None and ending.wanted and not study.interrupted
+    if wanted and study.best is not None:
+        assert ending is not None
+        trained = _gone_through(problem, best, ending, notes)
+    final = functools.partial(_final_state, study, best, trained)
     tested = None
     if test is not None:
         tested = {
             "start": held_out_score(test, study.start.values, study.final(study.start)),
-            "tuned": held_out_score(test, best.values, study.final(best)),
+            "tuned": held_out_score(test, best.values, final()),
         }
     return outcome(
         problem,
         {name: plain(value) for name, value in best.values.items()},
-        lambda: study.final(best),
+        final,
+        None if trained is None else trained.model,
+        learning_curve=None if trained is None else trained.curve,
+        model_step=None if trained is None else trained.step,
         loss=best.loss,
         metrics=best.metrics,
         status=status,
@@ -63,6 +82,31 @@ def result_of(study: Study, test: Problem | None) -> Result:
         seconds=study.seconds,
         notes=notes,
     )
+
+
+def _gone_through(
+    problem: Problem, best: Scored, ending: FinalTraining, notes: list[str]
+) -> Trained:
+    trained = ending.run(problem.sample(0), best.values)
+    last, step = trained.curve["step"][-1], trained.step
+    if last < problem.num_steps:
+        notes.append(f"The final training was stopped after {last} steps.")
+    if trained.model is not None:
+        notes.append("A callback gave the model weights of its own.")
+    elif step < problem.num_steps:
+        at = trained.curve["val_loss"][trained.curve["step"].index(step)]
+        notes.append(
+            f"The model is that of step {step} of {problem.num_steps}, where E is "
+            f"{at:.4g}."
+        )
+    return trained
+
+
+def _final_state(study: Study, best: Scored, trained: Trained | None) -> Any:
+    """The state that the model is of."""
+    if trained is None or trained.step == study.problem.num_steps:
+        return study.final(best)
+    return state_after(study.problem.sample(0), best.values, trained.step)
 
 
 def _validation_rows(problem: Problem) -> int | None:

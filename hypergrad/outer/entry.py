@@ -128,6 +128,15 @@ def checked_seed(seed: Any) -> int:
     return int(seed)
 
 
+def split_callbacks(callbacks: Any) -> tuple[Any, tuple]:
+    """(what a tune tells, callbacks of Keras for the training at its end)."""
+    if not isinstance(callbacks, (list, tuple)):
+        return callbacks, ()
+    kind = keras.callbacks.Callback
+    of_keras = tuple(c for c in callbacks if isinstance(c, kind))
+    return [c for c in callbacks if not isinstance(c, kind)], of_keras
+
+
 def told_by(
     callbacks: Any, verbose: int | str, patience: int | None = None
 ) -> list[Callback]:

@@ -73,6 +73,7 @@ class Study:
         self.swept: list[int] = []
         self.spent = 0.0
         self.stopped = ""
+        self.interrupted = False
         self.notes: list[str] = []
         self._tapes: dict[int, Any] = {}
         self._under = self.full, problem
@@ -119,6 +120,11 @@ class Study:
 
     def stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the best so far is the result, nothing more is trained."""
+        self.interrupted = True
+        self.stop("interrupted from the keyboard")
 
     # Running
 

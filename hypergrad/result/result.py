@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from hypergrad import files
 from hypergrad.problem import Problem
@@ -23,12 +24,13 @@ MODEL = "model.keras"
 class Origin:
     """Where a model can come from: the problem, and the final state of the best run.
 
-    ``final``: function () → the final state; it repeats the run where the state is not
-    in memory any more.
+    ``final``: function () → the state that the model is of; it repeats the run where
+    the state is not in memory any more. ``model``: one that callbacks gave weights.
     """
 
     problem: Problem
     final: Callable[[], Any]
+    model: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +57,11 @@ class Result:
         schedules: dict, path in the model → array (T, …), of what changes from step to
             step.
         data: list, paths of training data that were tuned.
+        learning_curve: dict of lists: ``"step"``, ``"loss"`` (mean of the training loss
+            since the step before), ``"val_loss"`` (E) and metrics on the validation
+            data, on the way of the training that was scored; None where `tune` was not
+            asked to look.
+        model_step: int, the step that `model` is of; None: the last.
         space: dict, name → {"min_value", "max_value", "sampling", "curve"}, the last
             whether the first axis is that of a schedule's knots.
         notes: list of sentences, what a user should know of how it went.
@@ -74,6 +81,8 @@ class Result:
     notes: list[str]
     schedules: dict[str, Any] = dataclasses.field(default_factory=dict)
     data: list[str] = dataclasses.field(default_factory=list)
+    learning_curve: dict[str, list] | None = None
+    model_step: int | None = None
     origin: Origin | None = dataclasses.field(default=None, repr=False)
     directory: Path | None = dataclasses.field(default=None, repr=False)
 
@@ -93,6 +102,8 @@ class Result:
                 ``build_fn=`` is the fix.
             TypeError: ``build_fn`` does not return a compiled model.
         """
+        if self.origin is not None and self.origin.model is not None:
+            return self.origin.model
         if self.origin is not None and self.origin.problem.keras is not None:
             problem = self.origin.problem
             return tuned_model.trained_copy(problem, self.numbers, self.origin.final())
@@ -105,6 +116,18 @@ class Result:
             "result of a compiled Keras model. Use `result.values`, or "
             "`result.apply(model)` on a model of your own."
         )
+
+    @property
+    def best_step(self) -> int | None:
+        """After how many steps of the final training E was lowest.
+
+        None without a `learning_curve`.
+        """
+        if self.learning_curve is None:
+            return None
+        losses = np.asarray(self.learning_curve["val_loss"], float)
+        lowest = int(np.argmin(np.nan_to_num(losses, nan=np.inf)))
+        return int(self.learning_curve["step"][lowest])
 
     @property
     def has_model_file(self) -> bool:
@@ -235,6 +258,7 @@ def outcome(
     problem: Problem,
     values: Mapping[str, Any],
     final: Callable[[], Any],
+    model: Any = None,
     **parts: Any,
 ) -> Result:
     """A `Result` with what follows from the problem filled in."""
@@ -259,6 +283,6 @@ def outcome(
         values=dict(values),
         space=space,
         **of_model,
-        origin=Origin(problem, final),
+        origin=Origin(problem, final, model),
         **parts,
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from hypergrad import backend
 from hypergrad.bound import bind_values, seen_by_validation
@@ -74,13 +75,22 @@ def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
     """
     parts = problem.keras
     model = copied(parts.model, parts.build_fn)
-    optimizer_numbers, _, others = _split(
-        {path: v for path, v in numbers.items() if not _of_each_variable(path, v)}
-    )
+    optimizer_numbers, _, _ = _split(_single(numbers))
     set_optimizer_numbers(model, optimizer_numbers)
     data: Any = problem.data
     build_on(model, data["train"])
     check_like(model, parts.model)
+    write(problem, model, numbers, final)
+    return model
+
+
+def write(problem: Problem, model: Any, numbers: Numbers, final: Any) -> None:
+    """Writes a state of training into such a copy."""
+    parts = problem.keras
+    # Copies: on JAX a model gives up the memory of what it holds.
+    final = tree.map_structure(
+        lambda leaf: None if leaf is None else keras.ops.copy(leaf), final
+    )
     # What `fit` leaves: with `use_ema`, the averages.
     weights = parts.rule.final_weights(final.weights, final.optimizer_state)
     for variable, value in zip(model.trainable_variables, weights):
@@ -91,9 +101,8 @@ def trained_copy(problem: Problem, numbers: Numbers, final: Any) -> Any:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # it computes with copies of its variables
     # After the state, which holds the constants as compiled.
-    set_numbers(model, others)
+    set_numbers(model, _split(_single(numbers))[2])
     _write_slots(parts.rule, model.optimizer, final.optimizer_state)
-    return model
 
 
 def apply(numbers: Numbers, schedules: Numbers, model: Any) -> None:
@@ -166,6 +175,10 @@ def _split(numbers: Numbers) -> tuple[dict[str, float], dict, dict]:
         else:
             optimizer[path.removeprefix("optimizer.")] = float(value)
     return optimizer, starts, others
+
+
+def _single(numbers: Numbers) -> dict[str, Any]:
+    return {path: v for path, v in numbers.items() if not _of_each_variable(path, v)}
 
 
 def _of_each_variable(path: str, value: Any) -> bool:
