@@ -242,7 +242,10 @@ class Tuning:
         reserved, study.reserve = study.reserve, 0.0
         if study.history.conditions(here.row) != study.full:
             if study.affords(study.run_cost):
-                place.row = study.run("again", here.values).row
+                end = study.run("again", here.values)
+                place.row = end.row
+                if self.descent.redraws:
+                    study.ends.append(end)
         study.reserve = reserved
 
     def _start_again(self, place: Place) -> Scored | None:

@@ -41,6 +41,7 @@ def save(
         "choice": stored_choice(study.single, study.problem),
         "start": _stored(study.start),
         "best": _stored(study.best),
+        "ends": [_stored(end) for end in study.ends],
         "place": None,
     }
     if place is not None:
@@ -63,6 +64,7 @@ def load(
     restore_choice(study.single, study.problem, content.get("choice"))
     study.start = _scored(study, content["start"])
     study.best = _scored(study, content["best"])
+    study.ends = [_known(study, end) for end in content.get("ends", ())]
     if content["place"] is None:
         return None
     place = Place(**content["place"])
@@ -88,6 +90,8 @@ def _stored(scored: Scored | None) -> Any:
 
 
 def _scored(study: Study, stored: Any) -> Scored | None:
-    if stored is None:
-        return None
+    return None if stored is None else _known(study, stored)
+
+
+def _known(study: Study, stored: Any) -> Scored:
     return study.remembered(stored["row"])._replace(metrics=stored["metrics"])

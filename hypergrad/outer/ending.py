@@ -29,17 +29,24 @@ def result_of(
     """
     assert study.start is not None
     problem = study.problem
-    best = study.best or study.start
+    chosen = study.chosen
+    best = chosen or study.start
     status = study.status
     notes = list(study.notes)
     if problem.average > 1:
         notes.append(
             f"E is the mean over {problem.average} samples; the model is the first one."
         )
-    if study.best is not None:
+    if chosen is not None:
         status = type(status)()
     else:
         notes.append("No run ended in finite numbers; the values are the start's.")
+    if study.best is not None and best.row != study.best.row:
+        notes.append(
+            "Samples were drawn anew: the values are those that the descent ended at. "
+            f"On the first samples alone E was {study.best.loss:.4g} at row "
+            f"{study.best.row} of the history."
+        )
     if study.stopped:
         notes.append(f"Stopped: {study.stopped}.")
     notes += _pinned(problem, best)
@@ -51,7 +58,7 @@ def result_of(
         )
     trained = None
     wanted = ending is not None and ending.wanted and not study.interrupted
-    if wanted and study.best is not None:
+    if wanted and chosen is not None:
         assert ending is not None
         trained = _gone_through(problem, best, ending, notes)
     final = functools.partial(_final_state, study, best, trained)

@@ -44,9 +44,10 @@ class Study:
     ``spent`` (runs) and ``seconds`` are what it cost so far, ``run_cost`` what a run of
     all samples costs. ``full``: the conditions that the result is chosen under;
     ``reserve``: runs that are kept for later. ``single``: the method for one sample.
-    ``start`` and ``best`` are `Scored`; ``stopped`` says why no further run is wanted,
-    "" while one is. ``first`` is the first row that a descent may begin at; ``swept``:
-    rows that were swept.
+    ``start`` and ``best`` are `Scored`, ``ends`` what descents with samples drawn anew
+    ended at, under the conditions of the result; ``stopped`` says why no further run is
+    wanted, "" while one is. ``first`` is the first row that a descent may begin at;
+    ``swept``: rows that were swept.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Study:
         self.history = History(list(problem.space), problem.num_steps)
         self.start: Scored | None = None
         self.best: Scored | None = None
+        self.ends: list[Scored] = []
         self.status = Status()
         self.first = 0
         self.swept: list[int] = []
@@ -191,6 +193,18 @@ class Study:
     def has_swept(self, conditions: Conditions) -> bool:
         """Whether a slope is known under these conditions."""
         return any(self.history.conditions(row) == conditions for row in self.swept)
+
+    @property
+    def chosen(self) -> Scored | None:
+        """The run that is the result; None: no run is finite.
+
+        That with the lowest E; but where samples were drawn anew the end of a descent,
+        if it is better than the start: what is lowest of many runs on the same samples
+        may be best on these alone.
+        """
+        assert self.start is not None
+        good = [e for e in self.ends if e.loss < self.start.loss]
+        return min(good, key=lambda end: end.loss, default=self.best)
 
     def relabel(self, row: int, kind: str) -> None:
         self.history.columns["kind"][row] = kind

@@ -194,7 +194,8 @@ def _entries(value: Any) -> np.ndarray:
 
 
 def _best_row(result: Any) -> int:
-    return int(np.argmin(compared_losses(result.history)))
+    losses = compared_losses(result.history)
+    return int(np.argmin(np.where(losses == result.loss, -np.inf, losses)))
 
 
 def _first_place(result: Any) -> int:
