@@ -4,6 +4,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -13,6 +15,20 @@ def test_the_example_of_how_to_choose_runs(capsys):
     exec(compile(code, "how-to-choose.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "takes about" in printed and "validation" in printed
+
+
+def test_the_example_of_tuning_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "tuning.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict = {}
+    exec(compile(code, "tuning.md", "exec"), names)
+    assert "start → tuned" in capsys.readouterr().out
+    result, plain = names["result"], names["plain"]
+    assert result.loss < result.start["loss"] and result.runs <= 30
+    assert int(plain.optimizer.iterations.value) == 5 * 8
+    rates = result.schedules["optimizer.learning_rate"]
+    assert float(plain.optimizer.learning_rate) == pytest.approx(rates[-1], rel=1e-6)
 
 
 def test_the_table_of_verified_combinations_is_not_stale():

@@ -28,7 +28,8 @@ ENTRIES = 20_000
 def plot_result(result: Any, path: Any = None) -> Any:
     """E against the runs spent, and the path of each hyperparameter.
 
-    Below, where there are any, the tuned schedules and the norms of hypergradients.
+    Below, where there are any, the tuned schedules, the norms of hypergradients and the
+    learning curve.
 
     Args:
         result: a `Result`.
@@ -44,7 +45,8 @@ def plot_result(result: Any, path: Any = None) -> Any:
     curves = [name for name in names if result.space[name].get("curve")]
     norms = [name for name in names if np.any(_norms(result, name) > 0.0)]
     lines = -(-len(names) // COLUMNS)
-    heights = [3.0, *[1.7] * lines, *[1.7] * len(curves), *[1.9] * bool(norms)]
+    below = bool(norms) + (result.learning_curve is not None)
+    heights = [3.0, *[1.7] * lines, *[1.7] * len(curves), *[1.9] * below]
     figure = new_figure(WIDTH, sum(heights))
     grid = figure.add_gridspec(
         len(heights), COLUMNS, height_ratios=heights, hspace=0.08
@@ -62,8 +64,10 @@ def plot_result(result: Any, path: Any = None) -> Any:
         if i + 1 == len(curves):
             axes.set_xlabel("training, from its first step to its last", fontsize=9)
     if norms:
-        axes = figure.add_subplot(grid[-1, :], sharex=first)
+        axes = figure.add_subplot(grid[-below, :], sharex=first)
         _draw_norms(axes, result, norms)
+    if result.learning_curve is not None:
+        _draw_learning(figure.add_subplot(grid[-1, :]), result)
     return finished(figure, path)
 
 
@@ -84,6 +88,29 @@ def _draw_norms(axes: Any, result: Any, names: list[str]) -> None:
     axes.set_xlabel("runs (plain trainings)", fontsize=9)
     if len(names) <= len(CYCLE):
         axes.legend(fontsize=7, frameon=False, ncols=2, loc="best")
+    clean(axes)
+
+
+def _draw_learning(axes: Any, result: Any) -> None:
+    """E and the training loss on the way of the final training."""
+    curve, best = result.learning_curve, result.best_step
+    steps = np.asarray(curve["step"])
+    lines = (
+        ("loss", "training loss", GREY), ("val_loss", "validation loss (E)", BLUE)
+    )  # fmt: skip
+    for name, label, color in lines:
+        axes.plot(steps, curve[name], ".-", color=color, ms=5, lw=1, label=label)
+    at = list(steps).index(best)
+    lowest = curve["val_loss"][at]
+    axes.plot(best, lowest, "*", color=ORANGE, ms=13, label=f"best: step {best}")
+    shown = np.asarray([curve["loss"], curve["val_loss"]], float)
+    shown = shown[np.isfinite(shown)]
+    if shown.size and shown.min() > 0.0 and shown.max() > 5.0 * shown.min():
+        axes.set_yscale("log")
+        plain_ticks(axes.yaxis)
+    axes.set_title("final training", fontsize=9, loc="left")
+    axes.set_xlabel("steps of training", fontsize=9)
+    axes.legend(fontsize=7, frameon=False, ncols=3, loc="best")
     clean(axes)
 
 
@@ -141,7 +168,9 @@ def _draw_objective(axes: Any, result: Any) -> None:
     other = finite & ~alike
     if other.any():
         lengths = np.asarray(history["num_steps"])
-        label = "shorter training" if len(set(lengths)) > 1 else "other samples"
+        shorter, drawn = len(set(lengths)) > 1, any(history["draw"])
+        label = "shorter training" if shorter else "other samples"
+        label += ", other samples" if shorter and drawn else ""
         axes.plot(runs[other], losses[other], ".", color=GREY, ms=4, label=label)
     mark(axes, runs, losses, 0, "s", GREEN, "start")
     mark(axes, runs, losses, _best_row(result), "*", ORANGE, "tuned")
@@ -181,6 +210,11 @@ def _draw_value(axes: Any, result: Any, name: str) -> None:
         axes.fill_between(at, low, high, color=BLUE, alpha=0.15, lw=0)
         axes.fill_between(at, quarter, three, color=BLUE, alpha=0.3, lw=0)
         axes.plot(at, middle, color=BLUE)
+        # The medians of entries of all other runs.
+        medians = np.median(values, axis=1)
+        axes.plot(runs[aside], medians[aside], marker="o", alpha=0.5, **style)
+        mark(axes, runs, medians, _best_row(result), "*", ORANGE, None)
+        mark(axes, runs, medians, 0, "s", GREEN, None)
     space = result.space[name]
     set_scale(axes, space, values)
     axes.set_title(name, fontsize=9, loc="left")
