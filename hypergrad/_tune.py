@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hypergrad import files
 from hypergrad._tuning import UNLIMITED, Tuning
+from hypergrad.arguments import checked_whole
 from hypergrad.callbacks import Callback
 from hypergrad.fingerprint import (
     fingerprint,
@@ -157,7 +156,8 @@ def tune(
         for the steps; Maclaurin et al. 2015, arXiv:1502.03492, for the hypergradient.
     """
     limits = Budget.of(budget)
-    _check_starts(starts)
+    if starts is not None:
+        checked_whole("starts", starts)
     number = _outer_steps(outer_steps, limits, starts)
     steps = steps_of(optimizer)
     guard = _safeguard(safeguard)
@@ -210,22 +210,9 @@ def _outer_steps(outer_steps: Any, limits: Budget, starts: int | None) -> int:
         limits_given = (limits.runs, limits.outer_steps, limits.seconds)
         limited = any(limit is not None for limit in limits_given)
         outer_steps = UNLIMITED if limited else OUTER_STEPS * (starts or 1)
-    whole = isinstance(outer_steps, (int, np.integer))
-    if not whole or isinstance(outer_steps, bool) or outer_steps < 0:
-        raise ValueError(
-            "`outer_steps` must be an integer of at least 0. Received: "
-            f"{outer_steps!r}."
-        )
+    checked_whole("outer_steps", outer_steps, 0)
     most = UNLIMITED if limits.outer_steps is None else limits.outer_steps
     return int(min(outer_steps, most))
-
-
-def _check_starts(starts: Any) -> None:
-    whole = isinstance(starts, (int, np.integer)) and not isinstance(starts, bool)
-    if starts is not None and (not whole or starts < 1):
-        raise ValueError(
-            f"`starts` must be an integer of at least 1, or None. Received: {starts!r}."
-        )
 
 
 def _with_last(horizon: Any, model: Any, fit_options: dict) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 from keras import tree
 
 from hypergrad import backend
+from hypergrad.arguments import checked_whole
 from hypergrad.data import AbstractBatches, Batches, row_index
 from hypergrad.space import Float, PerTarget, PerVariable, Schedule, layout
 
@@ -44,22 +45,11 @@ def _check_float64(array: Any) -> None:
 
 
 def checked_num_steps(num_steps: Any) -> int:
-    whole = isinstance(num_steps, (int, np.integer)) and not isinstance(num_steps, bool)
-    if not whole or num_steps < 1:
-        raise ValueError(
-            f"`num_steps` must be an integer of at least 1. Received: {num_steps!r}."
-        )
-    return int(num_steps)
+    return checked_whole("num_steps", num_steps)
 
 
 def checked_average(average: Any) -> int:
-    whole = isinstance(average, (int, np.integer)) and not isinstance(average, bool)
-    if not whole or average < 1:
-        raise ValueError(
-            "`average` must be an integer of at least 1, the number of samples. "
-            f"Received: {average!r}."
-        )
-    return int(average)
+    return checked_whole("average", average, hint="It is the number of samples.")
 
 
 RESAMPLE = ("fixed", "each_step")

@@ -7,7 +7,7 @@ other in a circle. A new room enters here first.
 
 ORDER = (
     ("backend",),
-    ("space", "traced", "linear", "data", "status", "parts", "files"),
+    ("space", "traced", "linear", "data", "status", "parts", "files", "arguments"),
     ("rules", "targets"),
     ("data_checks", "keras_checks", "cut_gradients", "problem_checks"),
     ("declarations", "binding", "bound", "clone"),

@@ -82,6 +82,8 @@ def test_names_that_are_not_two_of_the_space(problem, names):
 def test_a_range_without_two_ends_has_no_picture(problem):
     with pytest.raises(ValueError, match="`free` has no two ends"):
         hg.plots.landscape(problem, ("rate", "free"))
+    with pytest.raises(ValueError, match="`size` must be an integer of at least 2"):
+        landscape(problem, NAMES, size=1)
 
 
 def test_a_landscape_where_nothing_is_finite(problem):

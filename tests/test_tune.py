@@ -520,13 +520,20 @@ def test_bad_input_is_refused_before_anything_is_run(problem, options, text):
         (Notes(), "`callbacks` must be a list of hg.callbacks.Callback"),
         (7, "`callbacks` must be a list of hg.callbacks.Callback. Received: 7"),
         ([Notes], r"Received: <class .* Write Notes\(\)"),
-        ([keras.callbacks.TerminateOnNaN()], "A Keras callback follows the epochs"),
     ],
 )
 def test_what_is_no_callback(problem, callbacks, text):
     for verb in (hg.tune, hg.search):
         with pytest.raises(TypeError, match=text):
             verb(problem, callbacks=callbacks, budget=2, verbose=0)
+
+
+def test_callbacks_of_keras_without_a_model(problem):
+    options = {"callbacks": [keras.callbacks.TerminateOnNaN()], "budget": 2}
+    with pytest.raises(ValueError, match="Callbacks of Keras follow the training of a"):
+        hg.tune(problem, **options, verbose=0)
+    with pytest.raises(TypeError, match="A Keras callback follows the epochs of one"):
+        hg.search(problem, **options, verbose=0)
 
 
 def test_a_method_that_is_called_like_an_event_and_is_none(problem):

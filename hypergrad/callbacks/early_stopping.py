@@ -2,6 +2,7 @@
 
 import math
 
+from hypergrad.arguments import checked_whole
 from hypergrad.callbacks.callback import Callback, Logs
 from hypergrad.callbacks.columns import rows_of
 
@@ -22,11 +23,7 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, patience: int = 10, min_delta: float = 0.0):
-        whole = isinstance(patience, int) and not isinstance(patience, bool)
-        if not whole or patience < 1:
-            raise ValueError(
-                f"`patience` must be an integer of at least 1. Received: {patience!r}."
-            )
+        checked_whole("patience", patience)
         if not min_delta >= 0:
             raise ValueError(
                 f"`min_delta` must be at least 0. Received: {min_delta!r}."

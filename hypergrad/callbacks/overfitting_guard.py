@@ -4,6 +4,7 @@ import math
 import warnings
 from typing import Any
 
+from hypergrad.arguments import checked_whole
 from hypergrad.callbacks.callback import Callback, Logs
 from hypergrad.callbacks.columns import rows_of
 
@@ -32,11 +33,7 @@ class OverfittingGuard(Callback):
     """
 
     def __init__(self, patience: int = 5, max_gap: float = 0.5, action: str = "stop"):
-        whole = isinstance(patience, int) and not isinstance(patience, bool)
-        if not whole or patience < 1:
-            raise ValueError(
-                f"`patience` must be an integer of at least 1. Received: {patience!r}."
-            )
+        checked_whole("patience", patience)
         if not (isinstance(max_gap, (int, float)) and math.isfinite(max_gap)):
             raise ValueError(f"`max_gap` must be a number. Received: {max_gap!r}.")
         if action not in ACTIONS:

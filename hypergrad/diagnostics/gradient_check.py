@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypergrad._hypergradient import hypergradient
+from hypergrad.arguments import checked_whole
 from hypergrad.methods import AbstractMethod, FiniteDifference
 from hypergrad.methods.finite_difference import (
     RELIABLE,
@@ -147,10 +148,7 @@ def check_gradient(
         >>> print(hg.check_gradient(problem))
         >>> assert hg.check_gradient(problem, method=hg.Truncated(50)).ok  # it is not
     """
-    if not isinstance(entries, int) or isinstance(entries, bool) or entries < 1:
-        raise ValueError(
-            f"`entries` must be an integer of at least 1. Received: {entries!r}."
-        )
+    checked_whole("entries", entries)
     judge = FiniteDifference() if judge is None else judge
     if problem.average > 1:
         problem = problem.sample(0)

@@ -11,6 +11,7 @@ from keras import tree
 from hypergrad import backend
 from hypergrad._evaluate import evaluate
 from hypergrad._hypergradient import hypergradient
+from hypergrad.arguments import checked_whole
 from hypergrad.methods import AbstractMethod
 from hypergrad.outer import decades
 from hypergrad.problem import Problem
@@ -175,10 +176,7 @@ def horizon(
 
 
 def _samples(problem: Problem, samples: Any) -> int:
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-        raise ValueError(
-            f"`samples` must be an integer of at least 1. Received: {samples!r}."
-        )
+    checked_whole("samples", samples)
     if problem.average > 1:
         return problem.average
     if problem.keras is None and problem.samples is None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from hypergrad._evaluate import evaluate
 from hypergrad._hypergradient import hypergradient
+from hypergrad.arguments import checked_whole
 from hypergrad.methods import AbstractMethod
 from hypergrad.outer import decades
 from hypergrad.problem import Problem
@@ -54,6 +55,8 @@ def landscape(
 
     Cost: size² runs and arrows² hypergradients.
     """
+    checked_whole("size", size, 2)
+    checked_whole("arrows", arrows, 0)
     if len({*names} & {*problem.space}) != 2 or len(names) != 2:
         raise ValueError(
             f"`names` must be two of {list(problem.space)}. Received: {list(names)}."

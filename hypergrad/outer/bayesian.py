@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hypergrad.arguments import checked_whole
 from hypergrad.outer.coordinates import Coordinates
-from hypergrad.outer.screening import AbstractScreening, Seen, check_runs, spread
+from hypergrad.outer.screening import AbstractScreening, Seen, spread
 from hypergrad.outer.surrogate import (
     Surrogate,
     expected_improvement,
@@ -57,14 +58,9 @@ class BayesianScreening(AbstractScreening):
 
     def __post_init__(self) -> None:
         if self.runs is not None:
-            check_runs("BayesianScreening", self.runs)
+            checked_whole("BayesianScreening(runs=…)", self.runs, 0)
         for name, least in (("first", 2), ("patience", 1)):
-            given = getattr(self, name)
-            if not isinstance(given, int) or isinstance(given, bool) or given < least:
-                raise ValueError(
-                    f"`BayesianScreening({name}=…)` must be an integer of at least "
-                    f"{least}. Received: {given!r}."
-                )
+            checked_whole(f"BayesianScreening({name}=…)", getattr(self, name), least)
 
     def propose(
         self, space: Mapping[str, Float], seen: Seen, seed: int

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import NamedTuple
 
+from hypergrad.arguments import checked_whole
+
 
 class Conditions(NamedTuple):
     """Two E say which values are better where their conditions are the same.
@@ -43,12 +45,8 @@ class Growing:
     def __post_init__(self) -> None:
         for name in ("first", "last"):
             given = getattr(self, name)
-            whole = isinstance(given, int) and not isinstance(given, bool)
-            if given is not None and not (whole and given >= 1):
-                raise ValueError(
-                    f"`Growing({name}=…)` must be an integer of at least 1. Received: "
-                    f"{given!r}."
-                )
+            if given is not None or name == "first":
+                checked_whole(f"Growing({name}=…)", given)
         if self.last is not None and self.last <= self.first:
             raise ValueError(
                 "`Growing(first, last)` must grow. Received: first="

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from hypergrad.arguments import checked_whole
 from hypergrad.callbacks import Callback, EarlyStopping, ProgressBar
 from hypergrad.from_model import from_model
 from hypergrad.methods import AbstractMethod, Reverse
@@ -119,13 +120,7 @@ def checked_method(method: Any) -> AbstractMethod:
 
 
 def checked_seed(seed: Any) -> int:
-    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
-    if not whole or seed < 0:
-        raise ValueError(
-            f"`seed` must be an integer of at least 0. Received: {seed!r}. Pass for "
-            "instance `seed=0`."
-        )
-    return int(seed)
+    return checked_whole("seed", seed, 0, "Pass for instance `seed=0`.")
 
 
 def split_callbacks(callbacks: Any) -> tuple[Any, tuple]:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from hypergrad import backend, unroll
+from hypergrad.arguments import checked_whole
 from hypergrad.data import Batches, HostBatches
 from hypergrad.description import checksum
 from hypergrad.methods import plain
@@ -69,19 +70,15 @@ class FinalTraining:
     def check(self, problem: Problem) -> None:
         """Raises before anything is trained."""
         every = self.every
-        whole = isinstance(every, (int, np.integer)) and not isinstance(every, bool)
-        if every is not None and (not whole or every < 1):
-            raise ValueError(
-                "`validate_every` must be an integer of at least 1, steps. Received: "
-                f"{every!r}."
-            )
-        if self.wanted and every is None:
-            steps_per_epoch(problem)
+        if every is not None:
+            checked_whole("validate_every", every)
         if self.callbacks and problem.keras is None:
             raise ValueError(
                 "Callbacks of Keras follow the training of a model. Received: a "
                 "Problem of functions. Pass callbacks of hg.callbacks."
             )
+        if self.wanted and every is None:
+            steps_per_epoch(problem)
         for callback in self.callbacks:
             _check_callback(callback)
 

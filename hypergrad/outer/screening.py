@@ -4,10 +4,11 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from hypergrad.arguments import checked_whole
 from hypergrad.outer.coordinates import Coordinates
 from hypergrad.outer.sequence import quasirandom
 from hypergrad.space import Float
@@ -61,7 +62,7 @@ class Screening(AbstractScreening):
     runs: int = 7
 
     def __post_init__(self) -> None:
-        check_runs("Screening", self.runs)
+        checked_whole("Screening(runs=…)", self.runs, 0)
 
     def propose(
         self, space: Mapping[str, Float], seen: Seen, seed: int
@@ -78,10 +79,3 @@ def spread(box: Coordinates, seen: Seen, seed: int) -> dict[str, np.ndarray] | N
     made = len(seen.losses) - seen.given
     q = quasirandom(made + 1, len(box), seed)[-1]
     return box.values(q * box.widths, seen.base)
-
-
-def check_runs(name: str, runs: Any) -> None:
-    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 0:
-        raise ValueError(
-            f"`{name}(runs=…)` must be an integer of at least 0. Received: {runs!r}."
-        )

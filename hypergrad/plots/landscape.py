@@ -105,16 +105,13 @@ def _arrows(axes: Any, found: Any) -> None:
 
 def _at(axes: Any, found: Any, fractions: Any) -> tuple[float, float]:
     """Data coordinates of a place given by its fractions of the ranges."""
+    from hypergrad.space import Float
+
     place = []
     for name, q in zip(found.names, fractions):
-        space = found.space[name]
-        low, high, q = space["min_value"], space["max_value"], min(max(q, 0.0), 1.0)
-        if space["sampling"] == "log":
-            place.append(low * (high / low) ** q)
-        elif space["sampling"] == "reverse_log":
-            place.append(1.0 - (1.0 - low) * ((1.0 - high) / (1.0 - low)) ** q)
-        else:
-            place.append(low + (high - low) * q)
+        ends = found.space[name]
+        float_ = Float(ends["min_value"], ends["max_value"], sampling=ends["sampling"])
+        place.append(float(float_.sample(np.clip(q, 0.0, 1.0))))
     return place[0], place[1]
 
 
