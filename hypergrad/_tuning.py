@@ -237,11 +237,14 @@ class Tuning:
         return again
 
     def _score(self, place: Place, here: Scored) -> None:
-        """Runs the values of a descent under the conditions of the result."""
+        """Runs the values of a descent under the conditions of the result.
+
+        Also where a callback asked for the end: nothing of it is known otherwise.
+        """
         study = self.study
         reserved, study.reserve = study.reserve, 0.0
         if study.history.conditions(here.row) != study.full:
-            if study.affords(study.run_cost):
+            if study.pays(study.run_cost):
                 end = study.run("again", here.values)
                 place.row = end.row
                 if self.descent.redraws:

@@ -187,6 +187,27 @@ def test_values_do_not_lean_on_one_sample():
     assert any("Samples were drawn anew" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("case", ["growing", "drawn"])
+def test_a_tune_that_is_stopped_early_scores_what_it_has(case):
+    class Stop(Callback):
+        def on_outer_step_end(self, step, logs=None):
+            if not logs["comparable"]:
+                self.stop("enough")
+
+    options, parts = OPTIONS[case]
+    result = tuned(make(**parts), callbacks=[Stop()], **options)
+    assert result.history["kind"][-1] == "again" and conditions(result)[-1] == FULL
+    assert result.loss == result.history["val_loss"][-1] < result.start["loss"]
+    assert "Stopped: enough." in result.notes
+
+
+def test_patience_counts_steps_that_were_not_kept():
+    result = tuned(make(resample="each_step"), patience=1, screening=Screening(3))
+    kinds = [k for k in result.history["kind"] if k in ("step", "rejected")]
+    assert kinds.index("rejected") == len(kinds) - 1
+    assert any("no better E in 1 outer steps" in note for note in result.notes)
+
+
 def test_several_starts_lie_apart():
     result = tuned(make(), starts=3, screening=Screening(8), outer_steps=9, budget=None)
     history = result.history

@@ -113,12 +113,16 @@ class Study:
         self._before = seconds
 
     def affords(self, cost: float) -> bool:
+        """Whether that many more runs fit into what may be spent, and are wanted."""
+        return not self.stopped and self.pays(cost)
+
+    def pays(self, cost: float) -> bool:
         """Whether that many more runs fit into what may be spent."""
         in_time = self.budget.has_time(
             self.seconds, cost / self.run_cost * self._slowest
         )
         paid = self.budget.allows(self.spent + self.reserve, cost)
-        return not self.stopped and paid and in_time
+        return paid and in_time
 
     def stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
