@@ -76,7 +76,7 @@ class KerasSamples:
     def _initialised(self, data: Any, i: int) -> list:
         """The trained variables of a new copy of the model."""
         if i not in self._weights:
-            with _seeded(self.seed + i):
+            with seeded(self.seed + i):
                 copy = copied(self.model, self.build_fn)
                 build_on(copy, data["train"])
             check_like(copy, self.model)
@@ -112,7 +112,7 @@ def reseeded(model: Any, state: TrainState, number: Any) -> TrainState:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """The global seeds that initializers draw from; afterwards they are as before."""
     names = (GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR)
     kept = {name: global_state.get_global_attribute(name) for name in names}
