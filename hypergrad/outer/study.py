@@ -22,6 +22,8 @@ from hypergrad.status import Status
 
 Values = Mapping[str, np.ndarray]
 
+INTERRUPTED = "interrupted from the keyboard"
+
 
 class Scored(NamedTuple):
     """A run that was scored: row of the history, values, E, metrics, final state.
@@ -130,7 +132,7 @@ class Study:
     def interrupt(self) -> None:
         """Ctrl-C: the best so far is the result, nothing more is trained."""
         self.interrupted = True
-        self.stop("interrupted from the keyboard")
+        self.stop(INTERRUPTED)
 
     # Running
 

@@ -1,6 +1,7 @@
 """A tuner with KerasTuner's verbs: whole numbers searched, real ones descended."""
 
 from hypergrad.tuner.errors import FailedTrialError, FatalError
+from hypergrad.tuner.gradient_tuner import GradientTuner
 from hypergrad.tuner.hypermodel import HyperModel
 from hypergrad.tuner.hyperparameters import HyperParameters
 from hypergrad.tuner.objectives import Objective
@@ -17,6 +18,7 @@ __all__ = [
     "BayesianOptimization",
     "FailedTrialError",
     "FatalError",
+    "GradientTuner",
     "GridSearch",
     "HyperModel",
     "HyperParameters",

@@ -1,0 +1,227 @@
+"""A search that descends what has a gradient, and searches the rest."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from hypergrad._tune import tune
+from hypergrad.callbacks.callback import Callback, Logs
+from hypergrad.outer import Budget
+from hypergrad.outer.study import INTERRUPTED
+from hypergrad.tuner.descent_options import descent_options
+from hypergrad.tuner.distributions import parameter_names
+from hypergrad.tuner.hypermodel import trains_itself
+from hypergrad.tuner.hyperparameters import Float, HyperParameters
+from hypergrad.tuner.project import trial_folder
+from hypergrad.tuner.reach import Reach, reach
+from hypergrad.tuner.scoring import seeded_execution
+from hypergrad.tuner.storage import optuna_or_error
+from hypergrad.tuner.store import Store
+from hypergrad.tuner.trial import Trial, TrialStatus
+from hypergrad.tuner.tuner import Tuner
+
+RUNS = 12
+"""Of the descent of a trial, by default."""
+
+
+class GradientTuner(Tuner):
+    """Searches whole numbers and choices, and descends real ones, in one search.
+
+    Which is which is found, not declared: the model is built at several values of each
+    ``hp.Float``, and what differs between the models decides (`search_space_summary`
+    shows it). A trial takes choices from the sampler, starts from the tuned numbers of
+    the best trial so far, tunes them by `hypergrad.tune` on the validation loss, and is
+    scored by the objective after a fresh training with them.
+
+    With a ``fit`` or ``run_trial`` of one's own nothing is descended, since what it
+    trains is not known; the summary says so.
+
+    Args:
+        hypermodel, objective, max_trials, …: as of `Tuner`. ``sampler``: of choices
+            and first values; None: TPE.
+        budget: of the descent of each trial: number of runs, or `Budget`. None: 12
+            runs. The training that is scored comes on top.
+        tune_options: dict, further keywords of `hypergrad.tune`: ``method``,
+            ``optimizer``, ``screening``, ``average``, ``folds``, ….
+        pruner: Optuna pruner that is told the best E after each run, or None.
+            "default": a trial is given up where its best E is above the median of
+            others after as many runs, from the third trial on.
+
+    Example:
+        >>> tuner = hg.GradientTuner(build_model, "val_accuracy", max_trials=8)
+        >>> tuner.search(x, y, epochs=5, validation_data=(x_val, y_val))
+    """
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int = 10,
+        *args: Any,
+        budget: Any = None,
+        tune_options: Mapping[str, Any] | None = None,
+        pruner: Any = "default",
+        sampler: Any = None,
+        **options: Any,
+    ):
+        self.budget = Budget.of(RUNS if budget is None else budget)
+        self.tune_options = dict(tune_options or {})
+        for name in ("hyperparameters", "bind", "directory", "budget", "seed"):
+            if name in self.tune_options:
+                raise ValueError(
+                    f"`tune_options` must be keywords of hg.tune that the tuner does "
+                    f"not set itself. Received: {name!r}."
+                )
+        self._reaches: dict[str, Reach] = {}
+        super().__init__(
+            *(hypermodel, objective, max_trials, *args),
+            sampler=self._sampler if sampler is None else sampler,
+            **options,
+        )
+        optuna = optuna_or_error()
+        if isinstance(pruner, str) and pruner == "default":
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2)
+        self.oracle.store.study.pruner = pruner or optuna.pruners.NopPruner()
+
+    # What is descended
+
+    @property
+    def why_nothing_is_descended(self) -> str | None:
+        """The reason why this search has no gradient at all; None where it may."""
+        if type(self).run_trial is not GradientTuner.run_trial:
+            return "`run_trial` is overridden: what it trains is not known"
+        if self.hypermodel is None or trains_itself(self.hypermodel):
+            return "the model has a `fit` of its own: what it trains is not known"
+        return None
+
+    def reach(self, hp: HyperParameters) -> Reach:
+        """Which hyperparameters are descended at the choices of ``hp``, and why not."""
+        why = self.why_nothing_is_descended
+        if why is not None:
+            return Reach({}, {e.name: why for e in hp.space if hp.is_active(e)})
+        chosen = {
+            entry.name: hp.values[entry.name]
+            for entry in hp.space
+            if hp.is_active(entry) and not isinstance(entry, Float)
+        }
+        key = repr((sorted(chosen.items()), hp.space))
+        if key not in self._reaches:
+            self._reaches[key] = reach(self._build, hp)
+        return self._reaches[key]
+
+    def search_space_summary(self, extended: bool = False) -> None:
+        """Prints the search space, and what of it is descended at its defaults."""
+        super().search_space_summary(extended)
+        hp = self.oracle.get_space()
+        found = self.reach(hp)
+        print("\nDescended, by the gradient of the validation loss:")
+        for name, paths in found.descended.items():
+            for path, formula in paths.items():
+                print(f"  {name}: {path} = {formula}")
+        if not found.descended:
+            print("  nothing")
+        print("Searched:")
+        for name, why in found.searched.items():
+            print(f"  {name}: {why}")
+
+    # A trial
+
+    def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> Any:
+        began = time.monotonic()
+        found = self.reach(trial.hyperparameters)
+        if found.descended:
+            result = self._descend(trial, found, args, kwargs)
+            self._take_over(trial, result, time.monotonic() - began)
+            if trial.status == TrialStatus.PRUNED:
+                return None
+        return super().run_trial(trial, *args, **kwargs)
+
+    def _descend(self, trial: Trial, found: Reach, args: tuple, kwargs: dict) -> Any:
+        options = descent_options(args, kwargs) | self.tune_options
+        report = Report(self.oracle.store, trial)
+        options["callbacks"] = [*options.get("callbacks", ()), report]
+        keras.backend.clear_session()
+        with seeded_execution(trial, 0):
+            model = self._build(trial.hyperparameters)
+        result = tune(
+            model,
+            **{"verbose": 0, **options},
+            hyperparameters=found.ranges(trial.hyperparameters),
+            bind=found.bind,
+            budget=self.budget,
+            seed=trial.seed % 2**31,
+            directory=trial_folder(self._project, trial.trial_id) / "descent",
+        )
+        if any(INTERRUPTED in note for note in result.notes):
+            raise KeyboardInterrupt
+        if report.hopeless:
+            trial.status = TrialStatus.PRUNED
+        return result
+
+    def _take_over(self, trial: Trial, result: Any, seconds: float) -> None:
+        """The tuned numbers, and how they were found."""
+        tuned = {name: float(np.asarray(v)) for name, v in result.values.items()}
+        trial.hyperparameters.values.update(tuned)
+        trial.info["descent"] = {
+            "values": tuned,
+            "loss": result.loss,
+            "runs": result.runs,
+            "seconds": seconds,
+            "history": {name: list(column) for name, column in result.history.items()},
+        }
+        if self.display.verbose:
+            first = result.history["val_loss"][0]
+            print(
+                f"Descended {', '.join(tuned)}: validation loss {first:.5g} → "
+                f"{result.loss:.5g} in {result.runs:.4g} runs"
+            )
+
+    # Where a trial begins
+
+    def _sampler(self, seed: int) -> Any:
+        """TPE for the choices; real numbers begin where the best trial ended."""
+        samplers = optuna_or_error().samplers
+        base = samplers.TPESampler(
+            n_startup_trials=4,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            seed=seed % 2**32,
+        )
+        known = self._tuned_before()
+        return samplers.PartialFixedSampler(known, base) if known else base
+
+    def _tuned_before(self) -> dict[str, float]:
+        """Name of a parameter → value that the best trial so far was tuned to."""
+        best = self.oracle.get_best_trials(1)
+        if not best:
+            return {}
+        tuned = best[0].info.get("descent", {}).get("values", {})
+        space = self.oracle.hyperparameters.space
+        return {
+            name: tuned[entry.name]
+            for entry, name in zip(space, parameter_names(space))
+            if entry.name in tuned
+        }
+
+
+class Report(Callback):
+    """Tells Optuna the best E after each run, and stops where its pruner says so."""
+
+    def __init__(self, store: Store, trial: Trial):
+        self.store = store
+        self.trial = trial
+        self.hopeless = False
+
+    def on_run_end(self, row: int, logs: Logs = None) -> None:
+        best = (logs or {}).get("best")
+        if best is None or not np.isfinite(best):
+            return
+        study, number = self.store.study, self.trial.row
+        self.store.storage.set_trial_intermediate_value(number, row, float(best))
+        if study.pruner.prune(study, self.store.storage.get_trial(number)):
+            self.hopeless = True
+            self.stop("others were better after as many runs")
