@@ -722,3 +722,48 @@ def test_optuna_opens_the_study_as_it_is(tmp_path):
         assert row.user_attrs["start"] == mine.start
         assert json.dumps(row.user_attrs)
     shutil.rmtree(tmp_path / "p")
+
+
+PARALLEL = """
+import os, sys, time
+import hypergrad as hg
+
+def slow(hp):
+    return hp.Float("x", 0.0, 1.0)
+
+class Slow(hg.RandomSearch):
+    def run_trial(self, trial, *args, **kwargs):
+        if trial.trial_id == "0000" and not os.path.exists(sys.argv[2]):
+            open(sys.argv[2], "w").close()
+            os.kill(os.getpid(), 9)
+        time.sleep(0.2)
+        print("ran", trial.trial_id, len(os.sched_getaffinity(0)), flush=True)
+        return slow(trial.hyperparameters)
+
+tuner = Slow(max_trials=6, directory=sys.argv[1], project_name="p", seed=0)
+tuner.search(verbose=0, n_jobs=2)
+print("best", tuner.get_best_hyperparameters()[0]["x"])
+"""
+
+
+def test_workers_of_a_script_share_a_search_and_survive_each_other(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", PARALLEL, str(tmp_path / "s"), str(tmp_path / "died")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "1 of 2 workers ended with an error; the others did" in run.stderr
+    ran = [line.split()[1] for line in run.stdout.splitlines() if "ran" in line]
+    assert sorted(ran) == [f"000{i}" for i in range(6)]
+    cores = {line.split()[2] for line in run.stdout.splitlines() if "ran" in line}
+    assert cores == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
+    assert "best" in run.stdout
+
+
+def test_what_cannot_be_sent_to_workers_is_named(tmp_path):
+    tuner = Branching(directory=tmp_path, project_name="p")
+    with pytest.raises(TypeError, match="sent to other processes.*arrays instead of"):
+        tuner.search((i for i in range(3)), n_jobs=2)

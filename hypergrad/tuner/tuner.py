@@ -15,6 +15,7 @@ from hypergrad.tuner.hypermodel import built_at, hypermodel_of
 from hypergrad.tuner.hyperparameters import HyperParameters, own_hyperparameters
 from hypergrad.tuner.objectives import best_step, checked_metrics, objective_of
 from hypergrad.tuner.oracle import SEED, SPACE, Oracle
+from hypergrad.tuner.parallel import search_in_processes
 from hypergrad.tuner.project import project_folder, trial_folder
 from hypergrad.tuner.samplers import Random
 from hypergrad.tuner.scoring import (
@@ -180,14 +181,26 @@ class Tuner:
 
     # The search
 
-    def search(self, *fit_args: Any, verbose: Any = "auto", **fit_kwargs: Any) -> None:
+    def search(
+        self,
+        *fit_args: Any,
+        verbose: Any = "auto",
+        n_jobs: int = 1,
+        **fit_kwargs: Any,
+    ) -> None:
         """Runs trials until ``max_trials`` of them, of all workers, have ended.
 
         Args:
             *fit_args, **fit_kwargs: what ``fit`` gets in every trial: data, ``epochs``,
                 ``validation_data``, ``callbacks``, which are copied for each training.
             verbose: 0: nothing is printed; else as ``fit`` has it.
+            n_jobs: int, processes of this machine that work on the search at once, each
+                with its share of the cores, or a GPU. They need ``cloudpickle``.
         """
+        if checked_whole("n_jobs", n_jobs) > 1:
+            fit_kwargs["verbose"] = verbose
+            search_in_processes(self, n_jobs, fit_args, fit_kwargs)
+            return
         self.display.verbose = 0 if verbose in (0, False) else 1
         fit_kwargs["verbose"] = verbose
         self.on_search_begin()
