@@ -14,10 +14,10 @@ class Display:
 
     Args:
         oracle: `Oracle`.
-        verbose: 0: nothing is printed.
+        verbose: whether anything is printed.
     """
 
-    def __init__(self, oracle: Any, verbose: int = 1):
+    def __init__(self, oracle: Any, verbose: bool = True):
         self.oracle = oracle
         self.verbose = verbose
         self.began = time.time()

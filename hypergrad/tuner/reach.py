@@ -99,7 +99,10 @@ def _moved(
 ) -> dict[str, Map] | str:
     """{path: formula} of what a hyperparameter moves, or why it is searched."""
     points = [entry.prob_to_value(q) for q in QUANTILES]
-    models = [_held(build, hp, {entry.name: v}) for v in points]
+    try:
+        models = [_held(build, hp, {entry.name: v}) for v in points]
+    except Exception as error:  # the user's own code, at values it was not made for
+        return f"the model cannot be built at all of its values: {error}"
     if any(set(m.numbers) != set(base.numbers) for m in models):
         return "it changes the structure of the model"
     for model in models:

@@ -99,21 +99,10 @@ def checked_model(hypermodel: Any, hp: Any, max_size: int | None) -> Any:
 
 
 def recompile(model: Any, optimizer: Any, loss: Any, metrics: Any) -> None:
-    """Compiles anew with what the tuner was given instead.
-
-    Raises:
-        FatalValueError: the model is not compiled, and not all is given.
-    """
-    compiled = getattr(model, "compiled", False)
+    """Compiles anew with what the tuner was given instead, if anything."""
     if not (optimizer or loss or metrics):
-        if not compiled:
-            raise FatalValueError(
-                "`build_model(hp)` must return a compiled keras.Model. Received: "
-                f"{model.name!r}, not compiled. Call `model.compile(…)`, or pass "
-                "`optimizer=` and `loss=` to the tuner."
-            )
         return
-    given = dict(model._compile_config.config) if compiled else {}
+    given = dict(model._compile_config.config) if model.compiled else {}
     if optimizer is not None:
         given["optimizer"] = optimizer
         if isinstance(optimizer, keras.optimizers.Optimizer):  # has its own state
@@ -162,7 +151,7 @@ def load_weights(model: Any, folder: Path, trial_id: str) -> None:
         )
     if not model.built:
         model.build_from_config(json.loads((folder / BUILD).read_text("utf-8")))
-    optimizer = model.optimizer
+    optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:  # the file has its slots too
         optimizer.build(model.trainable_variables)
     model.load_weights(path)

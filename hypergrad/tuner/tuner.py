@@ -1,6 +1,7 @@
 """A search over models: KerasTuner's verbs, on a database."""
 
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from hypergrad.arguments import checked_whole
 from hypergrad.tuner.display import Display
 from hypergrad.tuner.errors import FailedTrialError, FatalError, FatalValueError
-from hypergrad.tuner.hypermodel import built_at, hypermodel_of
+from hypergrad.tuner.hypermodel import built_at, hypermodel_of, trains_itself
 from hypergrad.tuner.hyperparameters import HyperParameters, own_hyperparameters
 from hypergrad.tuner.objectives import best_step, checked_metrics, objective_of
 from hypergrad.tuner.oracle import SEED, SPACE, Oracle
@@ -184,7 +185,6 @@ class Tuner:
     def search(
         self,
         *fit_args: Any,
-        verbose: Any = "auto",
         n_jobs: int = 1,
         **fit_kwargs: Any,
     ) -> None:
@@ -193,16 +193,14 @@ class Tuner:
         Args:
             *fit_args, **fit_kwargs: what ``fit`` gets in every trial: data, ``epochs``,
                 ``validation_data``, ``callbacks``, which are copied for each training.
-            verbose: 0: nothing is printed; else as ``fit`` has it.
+                With ``verbose=0`` the search prints nothing either.
             n_jobs: int, processes of this machine that work on the search at once, each
                 with its share of the cores, or a GPU. They need ``cloudpickle``.
         """
         if checked_whole("n_jobs", n_jobs) > 1:
-            fit_kwargs["verbose"] = verbose
             search_in_processes(self, n_jobs, fit_args, fit_kwargs)
             return
-        self.display.verbose = 0 if verbose in (0, False) else 1
-        fit_kwargs["verbose"] = verbose
+        self.display.verbose = fit_kwargs.get("verbose", "auto") not in (0, False)
         self.on_search_begin()
         while (trial := self.oracle.create_trial()) is not None:
             self._run(trial, fit_args, fit_kwargs)
@@ -285,6 +283,12 @@ class Tuner:
     def _build(self, hp: HyperParameters) -> Any:
         model = checked_model(self.hypermodel, hp, self.max_model_size)
         recompile(model, self.optimizer, self.loss, self.metrics)
+        if not (model.compiled or trains_itself(self.hypermodel)):
+            raise FatalValueError(
+                "`build_model(hp)` must return a compiled keras.Model. Received: "
+                f"{model.name!r}, not compiled. Call `model.compile(…)`, or pass "
+                "`optimizer=` and `loss=` to the tuner."
+            )
         return model
 
     def _fit_model(
@@ -398,7 +402,16 @@ class Tuner:
         opened: list = []
         closed: list = []
         while True:
-            built_at(self.hypermodel, hp)
+            try:
+                built_at(self.hypermodel, hp)
+            except Exception as error:
+                if not closed:  # at the defaults
+                    raise
+                warnings.warn(
+                    f"`build_model` fails at {hp.values}: {error} Trials there will "
+                    "fail, and what it asks for after that is not known yet.",
+                    stacklevel=4,
+                )
             self.oracle.update_space(hp)
             opened += [scope for scope in hp.active_scopes if scope not in opened]
             closed += [scope for scope in hp.inactive_scopes if scope not in closed]
