@@ -31,6 +31,20 @@ def test_the_example_of_tuning_runs(capsys, tmp_path, monkeypatch):
     assert float(plain.optimizer.learning_rate) == pytest.approx(rates[-1], rel=1e-6)
 
 
+def test_the_example_of_the_tuner_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "from-keras-tuner.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict = {}
+    exec(compile(code, "from-keras-tuner.md", "exec"), names)
+    out = capsys.readouterr().out
+    assert "one_less_momentum: optimizer.momentum = 1 + -1 v" in out
+    assert "dropout: dropout.rate: sets a random threshold" in out
+    assert (tmp_path / "my_dir" / "demo" / "study.db").exists()
+    scores = [t.score for t in names["tuner"].oracle.get_best_trials(3)]
+    assert scores == sorted(scores, reverse=True) and scores[0] > 0.5
+
+
 def test_the_table_of_verified_combinations_is_not_stale():
     spec = importlib.util.spec_from_file_location("s", DOCS / "make_support.py")
     assert spec is not None and spec.loader is not None
