@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from hypergrad.tuner.hyperparameters import Float, HyperParameters
 from hypergrad.tuner.project import trial_folder
 from hypergrad.tuner.reach import Reach, reach
 from hypergrad.tuner.scoring import seeded_execution
+from hypergrad.tuner.states import packed, unpack
 from hypergrad.tuner.storage import optuna_or_error
 from hypergrad.tuner.store import Store
 from hypergrad.tuner.trial import Trial, TrialStatus
@@ -141,7 +143,11 @@ class GradientTuner(Tuner):
 
     def _descend(self, trial: Trial, found: Reach, args: tuple, kwargs: dict) -> Any:
         options = descent_options(args, kwargs) | self.tune_options
-        report = Report(self.oracle.store, trial)
+        folder = trial_folder(self._project, trial.trial_id) / "descent"
+        kept = self.oracle.store.storage.get_trial(trial.row).user_attrs.get("state")
+        if kept:
+            unpack(kept, folder)
+        report = Report(self.oracle.store, trial, folder if self._is_shared else None)
         options["callbacks"] = [*options.get("callbacks", ()), report]
         keras.backend.clear_session()
         with seeded_execution(trial, 0):
@@ -153,7 +159,7 @@ class GradientTuner(Tuner):
             bind=found.bind,
             budget=self.budget,
             seed=trial.seed % 2**31,
-            directory=trial_folder(self._project, trial.trial_id) / "descent",
+            directory=folder,
         )
         if any(INTERRUPTED in note for note in result.notes):
             raise KeyboardInterrupt
@@ -209,14 +215,21 @@ class GradientTuner(Tuner):
 
 
 class Report(Callback):
-    """Tells Optuna the best E after each run, and stops where its pruner says so."""
+    """Tells Optuna the best E after each run, and stops where its pruner says so.
 
-    def __init__(self, store: Store, trial: Trial):
+    ``folder``: whose state is kept in the database as well, or None.
+    """
+
+    def __init__(self, store: Store, trial: Trial, folder: Path | None):
         self.store = store
         self.trial = trial
+        self.folder = folder
         self.hopeless = False
 
     def on_run_end(self, row: int, logs: Logs = None) -> None:
+        if self.folder is not None:
+            state = packed(self.folder)
+            self.store.storage.set_trial_user_attr(self.trial.row, "state", state)
         best = (logs or {}).get("best")
         if best is None or not np.isfinite(best):
             return

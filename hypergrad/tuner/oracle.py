@@ -241,6 +241,7 @@ class Oracle:
             message=trial.message,
             failures=trial.failures,
             info=_json(trial.info),
+            state=None,
         )
         if trial.status == TrialStatus.COMPLETED:
             self.store.complete(row, float(trial.score))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ held, and none can be left behind.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,7 @@ class Store:
     def __init__(self, storage: Any, name: str, direction: str):
         self.optuna = optuna_or_error()
         self.storage = storage
+        weakref.finalize(self, storage.engine.dispose)  # no open connections are left
         self.name = name
         way = "maximize" if direction == "max" else "minimize"
         with quiet(self.optuna):

@@ -84,7 +84,9 @@ class Tuner:
             averaged.
         storage: URL of a database for several machines, such as
             ``"postgresql+psycopg://user@host/database"``; None: an SQLite file in the
-            project's folder. It is not saved, and printed without its password.
+            project's folder. It is not saved, and printed without its password. The
+            state of a descent is in the database then, too; weights stay in
+            ``directory``, which may be shared.
 
     Raises:
         ValueError, TypeError: before anything is built or written, where it can be.
@@ -153,6 +155,7 @@ class Tuner:
         self._fit: tuple[tuple, dict] = ((), {})
         self._project = project_folder(self.directory, self.project_name, overwrite)
         self._storage = open_storage(storage, self._project)
+        self._is_shared = storage is not None
         if overwrite and storage is not None:
             _delete(self._storage, self.project_name)
         store = Store(self._storage, self.project_name, self.objective.direction)
