@@ -154,6 +154,38 @@ def test_accuracy_selects_what_the_loss_descends(tmp_path):
     assert 0.5 < best.score <= 1.0 and best.info["descent"]["loss"] > 0.0
 
 
+def smoothed(hp):
+    model = keras.Sequential(
+        [keras.layers.Input((4,)), keras.layers.Dense(2, activation="softmax")]
+    )
+    rate = hp.Float("learning_rate", 1e-2, 1.0, sampling="log")
+    smoothing = hp.Float("smoothing", 0.0, 0.4)
+    model.compile(
+        optimizer=keras.optimizers.SGD(rate),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=smoothing),
+        metrics=["categorical_crossentropy"],
+    )
+    return model
+
+
+def test_the_measure_does_not_move_with_the_loss(tmp_path):
+    (x, y), kwargs = training()
+    x_val, y_val = kwargs["validation_data"]
+    y, y_val = (keras.utils.to_categorical(labels, 2) for labels in (y, y_val))
+    found = tuner(tmp_path, smoothed, max_trials=1)
+    found.enqueue({"smoothing": 0.35})
+    found.search(x, y, validation_data=(x_val, y_val), epochs=2, verbose=0)
+    trial = found.oracle.get_trial("0000")
+    plain = trial.metrics.get_best_value("val_categorical_crossentropy")
+    assert trial.score == pytest.approx(plain, rel=1e-5)
+    assert not trial.metrics.exists("val_measured_loss")
+    assert trial.start["smoothing"] == 0.35
+    hp = trial.hyperparameters
+    measured = found._measured(hp, found.reach(hp))
+    assert measured["smoothing"] == 0.0 != hp["smoothing"]
+    assert measured["learning_rate"] == hp["learning_rate"]
+
+
 class OwnFit(hg.HyperModel):
     def build(self, hp):
         return build_model(hp)

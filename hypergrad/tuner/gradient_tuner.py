@@ -1,5 +1,7 @@
 """A search that descends what has a gradient, and searches the rest."""
 
+import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypergrad.tuner.descent_options import descent_options
 from hypergrad.tuner.distributions import parameter_names
 from hypergrad.tuner.hypermodel import trains_itself
 from hypergrad.tuner.hyperparameters import Float, HyperParameters
+from hypergrad.tuner.measure import Measured, measure
 from hypergrad.tuner.project import trial_folder
 from hypergrad.tuner.reach import Reach, reach
 from hypergrad.tuner.scoring import seeded_execution
@@ -36,7 +39,8 @@ class GradientTuner(Tuner):
     ``hp.Float``, and what differs between the models decides (`search_space_summary`
     shows it). A trial takes choices from the sampler, starts from the tuned numbers of
     the best trial so far, tunes them by `hypergrad.tune` on the validation loss, and is
-    scored by the objective after a fresh training with them.
+    scored by the objective after a fresh training with them. Where numbers inside the
+    loss are tuned, ``val_loss`` is the loss with these at their defaults.
 
     With a ``fit`` or ``run_trial`` of one's own nothing is descended, since what it
     trains is not known; the summary says so.
@@ -46,6 +50,8 @@ class GradientTuner(Tuner):
             and first values; None: TPE.
         budget: of the descent of each trial: number of runs, or `Budget`. None: 12
             runs. The training that is scored comes on top.
+        max_runs: number of runs of all trials together, those that are scored included;
+            the search ends when they are spent. None: no limit.
         tune_options: dict, further keywords of `hypergrad.tune`: ``method``,
             ``optimizer``, ``screening``, ``average``, ``folds``, ….
         pruner: Optuna pruner that is told the best E after each run, or None.
@@ -64,12 +70,14 @@ class GradientTuner(Tuner):
         max_trials: int = 10,
         *args: Any,
         budget: Any = None,
+        max_runs: float | None = None,
         tune_options: Mapping[str, Any] | None = None,
         pruner: Any = "default",
         sampler: Any = None,
         **options: Any,
     ):
         self.budget = Budget.of(RUNS if budget is None else budget)
+        self.max_runs = max_runs
         self.tune_options = dict(tune_options or {})
         for name in ("hyperparameters", "bind", "directory", "budget", "seed"):
             if name in self.tune_options:
@@ -141,6 +149,29 @@ class GradientTuner(Tuner):
                 return None
         return super().run_trial(trial, *args, **kwargs)
 
+    def wants_more(self) -> bool:
+        return self.remaining_runs >= 1.0 + self.executions_per_trial
+
+    @property
+    def remaining_runs(self) -> float:
+        """What is left of ``max_runs``, by what trials have kept so far."""
+        if self.max_runs is None:
+            return math.inf
+        spent = 0.0
+        for trial in self.oracle.trials.values():
+            spent += trial.info.get("descent", {}).get("runs", 0.0)
+            scored = trial.status == TrialStatus.COMPLETED
+            spent += self.executions_per_trial * scored
+        return self.max_runs - spent
+
+    def _budget(self) -> Budget:
+        """Of the next descent; its scored training is put by."""
+        left = self.remaining_runs - self.executions_per_trial
+        if not math.isfinite(left):
+            return self.budget
+        runs = left if self.budget.runs is None else min(left, self.budget.runs)
+        return dataclasses.replace(self.budget, runs=runs)
+
     def _descend(self, trial: Trial, found: Reach, args: tuple, kwargs: dict) -> Any:
         options = descent_options(args, kwargs) | self.tune_options
         folder = trial_folder(self._project, trial.trial_id) / "descent"
@@ -151,13 +182,13 @@ class GradientTuner(Tuner):
         options["callbacks"] = [*options.get("callbacks", ()), report]
         keras.backend.clear_session()
         with seeded_execution(trial, 0):
-            model = self._build(trial.hyperparameters)
+            model = self._build(self._measured(trial.hyperparameters, found))
         result = tune(
             model,
             **{"verbose": 0, **options},
             hyperparameters=found.ranges(trial.hyperparameters),
             bind=found.bind,
-            budget=self.budget,
+            budget=self._budget(),
             seed=trial.seed % 2**31,
             directory=folder,
         )
@@ -166,6 +197,29 @@ class GradientTuner(Tuner):
         if report.hopeless:
             trial.status = TrialStatus.PRUNED
         return result
+
+    def _measured(self, hp: HyperParameters, found: Reach) -> HyperParameters:
+        """The point with the numbers inside the loss at their defaults.
+
+        E is the compiled loss, and must be the same in all trials: a label smoothing
+        that is tuned acts on training only.
+        """
+        here = hp.copy()
+        for entry in here.space:
+            if entry.name in found.of_the_loss and here.is_active(entry):
+                here.values[entry.name] = entry.default
+        return here
+
+    def _fit_model(
+        self, hp: Any, model: Any, args: tuple, callbacks: list, kwargs: dict
+    ) -> Any:
+        found = self.reach(hp)
+        named = [part.name for part in self.objective.parts]
+        if found.of_the_loss and "val_loss" in named:
+            reference = self._build(self._measured(hp, found))
+            measure(model, reference)
+            callbacks = [Measured(), *callbacks]
+        return super()._fit_model(hp, model, args, callbacks, kwargs)
 
     def _take_over(self, trial: Trial, result: Any, seconds: float) -> None:
         """The tuned numbers, and how they were found."""

@@ -36,6 +36,15 @@ class Reach:
     descended: dict[str, dict[str, Map]]
     searched: dict[str, str]
 
+    @property
+    def of_the_loss(self) -> list[str]:
+        """The names that move numbers of the compiled loss, its weights included."""
+        return [
+            name
+            for name, paths in self.descended.items()
+            if any(path.startswith(("loss.", "loss_weights")) for path in paths)
+        ]
+
     def ranges(self, hp: HyperParameters) -> dict[str, Range]:
         """Name → range for a descent that starts at the values of ``hp``."""
         return {

@@ -205,7 +205,7 @@ class Tuner:
             return
         self.display.verbose = fit_kwargs.get("verbose", "auto") not in (0, False)
         self.on_search_begin()
-        while (trial := self.oracle.create_trial()) is not None:
+        while self.wants_more() and (trial := self.oracle.create_trial()) is not None:
             self._run(trial, fit_args, fit_kwargs)
         self.on_search_end()
 
@@ -366,6 +366,10 @@ class Tuner:
         self.oracle.share_space()
 
     # For subclasses
+
+    def wants_more(self) -> bool:
+        """Whether this worker may begin another trial; asked before each."""
+        return True
 
     def on_search_begin(self) -> None:
         """Before the first trial of this worker."""
