@@ -1,11 +1,14 @@
 """Searches whose real numbers are descended."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
 import hypergrad as hg
 from hypergrad.tuner.descent_options import descent_options
+from hypergrad.tuner.pruning import BehindTheBest
 from test_tuner import data
 
 
@@ -144,6 +147,50 @@ def test_hopeless_trials_are_pruned(tmp_path):
     assert trial.status == "PRUNED" and trial.score is None
     assert len(trial.info["descent"]["history"]["val_loss"]) == 2
     assert found.get_best_models() == []
+
+
+def test_what_is_behind_the_best_is_given_up():
+    states = {
+        True: SimpleNamespace(name="COMPLETE"),
+        False: SimpleNamespace(name="FAIL"),
+    }
+
+    def trial(values, done=True):
+        return SimpleNamespace(
+            state=states[done], intermediate_values=dict(enumerate(values))
+        )
+
+    class Study:
+        def get_trials(self, deepcopy=True):
+            return [
+                trial([2.0, 1.0]),
+                trial([3.0]),
+                trial([0.1], done=False),
+                trial([]),
+            ]
+
+    pruner = BehindTheBest(margin=0.1, later=0.0, runs=3)
+    assert not pruner.prune(Study(), trial([1.09]))
+    assert pruner.prune(Study(), trial([1.11]))
+    assert pruner.prune(Study(), trial([1.09, 1.2, 1.3]))
+    assert not pruner.prune(Study(), trial([1.09, 1.2, 0.99]))
+    assert not pruner.prune(Study(), trial([]))
+
+
+def test_later_trials_know_the_runs_of_earlier_ones(searched):
+    first, second, third = searched.oracle.trials.values()
+    rows = searched.oracle.store.study.get_trials()
+    points, losses = rows[1].user_attrs["known"]
+    history = first.info["descent"]["history"]
+    assert rows[0].user_attrs["known"] == [[], []]
+    assert sorted(losses) == pytest.approx(sorted(history["val_loss"]))
+    best = points[int(np.argmin(losses))]
+    assert best == [first.hyperparameters[n] for n in ("learning_rate", "one_less")]
+    count = len(history["val_loss"]) + len(
+        second.info["descent"]["history"]["val_loss"]
+    )
+    assert len(rows[2].user_attrs["known"][1]) == count
+    assert third.info["descent"]["history"]["kind"][0] == "start"
 
 
 def test_accuracy_selects_what_the_loss_descends(tmp_path):

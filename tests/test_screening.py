@@ -1,5 +1,6 @@
 """Screening by a model of E: its mathematics, what it moves, and what it proposes."""
 
+import dataclasses
 import gc
 import math
 
@@ -17,6 +18,7 @@ from hypergrad.outer import (
     bayesian,
     surrogate,
 )
+from hypergrad.outer.bayesian import Known
 from hypergrad.outer.coordinates import Coordinates
 from hypergrad.outer.study import Scored
 from hypergrad.space import Float
@@ -175,6 +177,35 @@ def test_a_model_finds_the_minimum_that_quasirandom_points_miss():
 def test_it_ends_where_nothing_is_to_be_gained():
     losses = screened(BayesianScreening(), runs=1000, most=200)[1]
     assert 12 < len(losses) < 60
+
+
+def test_runs_of_another_training_are_worth_some_of_its_own():
+    """The other one is larger by a factor, and its minimum is elsewhere by a little."""
+
+    def other(values):
+        moved = {**values, "rate": 1.3 * float(values["rate"])}
+        return 3.0 * bowl(moved)
+
+    values, losses = screened(BayesianScreening(), other, runs=20)
+    rows = tuple((float(v["rate"]), float(v["decay"])) for v in values)
+    known = Known(("rate", "decay"), rows, tuple(losses))
+    best = values[int(np.argmin(losses))]
+    space = {
+        n: dataclasses.replace(f, default=float(best[n])) for n, f in SPACE.items()
+    }
+    start = bowl(best)
+    np.testing.assert_allclose(np.min(known.scaled_to(start)), start)
+    told = screened(BayesianScreening(known=known), runs=8, space=space)[1]
+    untold = screened(BayesianScreening(), runs=8, space=space)[1]
+    assert np.min(told) - 1.0 < 0.5 * (np.min(untold) - 1.0)
+    assert np.min(told) < start
+
+
+def test_known_runs_that_diverged_are_no_error():
+    known = Known(("rate", "decay"), ((0.1, 0.5), (0.9, 0.5)), (math.nan, math.nan))
+    assert np.all(np.isnan(known.scaled_to(2.0)))
+    losses = screened(BayesianScreening(known=known), runs=12)[1]
+    assert len(losses) == 12 and np.min(losses) < 1.5
 
 
 def test_a_proposal_follows_from_what_was_seen_alone():

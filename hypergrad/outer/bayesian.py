@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,23 @@ from hypergrad.outer.surrogate import (
     rescaled,
 )
 from hypergrad.space import Float
+
+
+class Known(NamedTuple):
+    """Runs of other trainings with the same numbers: a row of ``points`` for each.
+
+    ``names``: of the numbers; ``losses``: E of each run, NaN where it diverged.
+    """
+
+    names: tuple[str, ...]
+    points: tuple[tuple[float, ...], ...]
+    losses: tuple[float, ...]
+
+    def scaled_to(self, first: float) -> np.ndarray:
+        """The losses, with the lowest brought to that of the first run here."""
+        losses = np.asarray(self.losses, float)
+        lowest = np.nanmin(losses) if np.any(np.isfinite(losses)) else 1.0
+        return losses * (first / lowest) if np.isfinite(first) else losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +56,9 @@ class BayesianScreening(AbstractScreening):
         patience: int ≥ 1: after so many runs in turn that have not improved E, the
             length scales are shortened, to 0.8 and then 0.7 of what was fitted: the
             process may be sure of the wrong place, and looks further afield.
+        known: runs of a training that is much like this one, whose lowest is taken to
+            be as good as the first run here; or None. With them no quasi-random runs
+            are made.
 
     Numbers with two ends are moved, each entry by itself while there are at most 16 in
     all. Else an array that was declared per variable or per target takes one value for
@@ -55,6 +76,7 @@ class BayesianScreening(AbstractScreening):
     first: int = 8
     least: float = 1e-3
     patience: int = 4
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         if self.runs is not None:
@@ -69,22 +91,39 @@ class BayesianScreening(AbstractScreening):
         made = len(seen.losses) - seen.given
         if made >= self._most(box, seen):
             return None
-        if made < self.first:
+        first = self.first if self.known is None else 0
+        if made < first:
             return spread(box, seen, seed)
-        y = heights(np.asarray(seen.losses, float))
+        y = heights(self._losses(seen))
         if y is None:
             return None
-        x = np.array([box.place(values) for values in seen.values])
+        x = np.array([box.place(values) for values in self._values(seen)])
         rows = np.argsort(y, kind="stable")[:MOST_ROWS]
         rng = np.random.default_rng([seed, len(seen.losses)])
         with one_thread():
             fitted = fit(x[rows], y[rows])
-            shorter = 0.8 ** (min(stale(y), made - self.first) // self.patience)
+            own = y[: len(seen.losses)]
+            shorter = 0.8 ** (min(stale(own), made - first) // self.patience)
             fitted = rescaled(fitted, y[rows], max(shorter, SHORTEST))
             place, gain = most_promising(fitted, box.widths, rng)
         if gain < self.least:
             return None
         return box.values(place, seen.base)
+
+    def _losses(self, seen: Seen) -> np.ndarray:
+        own = np.asarray(seen.losses, float)
+        if self.known is None:
+            return own
+        return np.concatenate([own, self.known.scaled_to(own[0])])
+
+    def _values(self, seen: Seen) -> list[Mapping[str, np.ndarray]]:
+        if self.known is None:
+            return list(seen.values)
+        others: list[Mapping[str, np.ndarray]] = [
+            {**seen.base, **{n: np.asarray(v) for n, v in zip(self.known.names, point)}}
+            for point in self.known.points
+        ]
+        return [*seen.values, *others]
 
     def _most(self, box: Coordinates, seen: Seen) -> float:
         if not len(box):

@@ -13,6 +13,7 @@ import numpy as np
 from hypergrad._tune import tune
 from hypergrad.callbacks.callback import Callback, Logs
 from hypergrad.outer import Budget
+from hypergrad.outer.bayesian import BayesianScreening, Known
 from hypergrad.outer.study import INTERRUPTED
 from hypergrad.tuner.descent_options import descent_options
 from hypergrad.tuner.distributions import parameter_names
@@ -20,6 +21,7 @@ from hypergrad.tuner.hypermodel import trains_itself
 from hypergrad.tuner.hyperparameters import Float, HyperParameters
 from hypergrad.tuner.measure import Measured, measure
 from hypergrad.tuner.project import trial_folder
+from hypergrad.tuner.pruning import BehindTheBest
 from hypergrad.tuner.reach import Reach, reach
 from hypergrad.tuner.scoring import seeded_execution
 from hypergrad.tuner.states import packed, unpack
@@ -27,6 +29,9 @@ from hypergrad.tuner.storage import optuna_or_error
 from hypergrad.tuner.store import Store
 from hypergrad.tuner.trial import Trial, TrialStatus
 from hypergrad.tuner.tuner import Tuner
+
+MOST_KNOWN = 100
+"""Runs of earlier descents that a screening is told."""
 
 RUNS = 12
 """Of the descent of a trial, by default."""
@@ -55,8 +60,7 @@ class GradientTuner(Tuner):
         tune_options: dict, further keywords of `hypergrad.tune`: ``method``,
             ``optimizer``, ``screening``, ``average``, ``folds``, ….
         pruner: Optuna pruner that is told the best E after each run, or None.
-            "default": a trial is given up where its best E is above the median of
-            others after as many runs, from the third trial on.
+            "default": `hypergrad.tuner.pruning.BehindTheBest`.
 
     Example:
         >>> tuner = hg.GradientTuner(build_model, "val_accuracy", max_trials=8)
@@ -93,7 +97,7 @@ class GradientTuner(Tuner):
         )
         optuna = optuna_or_error()
         if isinstance(pruner, str) and pruner == "default":
-            pruner = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2)
+            pruner = BehindTheBest()
         self.oracle.store.study.pruner = pruner or optuna.pruners.NopPruner()
 
     # What is descended
@@ -178,6 +182,8 @@ class GradientTuner(Tuner):
         kept = self.oracle.store.storage.get_trial(trial.row).user_attrs.get("state")
         if kept:
             unpack(kept, folder)
+        known = self._known(trial, tuple(found.descended))
+        options.setdefault("screening", BayesianScreening(known=known))
         report = Report(self.oracle.store, trial, folder if self._is_shared else None)
         options["callbacks"] = [*options.get("callbacks", ()), report]
         keras.backend.clear_session()
@@ -197,6 +203,40 @@ class GradientTuner(Tuner):
         if report.hopeless:
             trial.status = TrialStatus.PRUNED
         return result
+
+    def _known(self, trial: Trial, names: tuple[str, ...]) -> Known | None:
+        """Runs of earlier descents of the same numbers, the same after a restart."""
+        store = self.oracle.store
+        row = store.storage.get_trial(trial.row)
+        if "known" not in row.user_attrs:
+            store.annotate(row, known=self._runs_before(names))
+            row = store.storage.get_trial(trial.row)
+        points, losses = row.user_attrs["known"]
+        if not points:
+            return None
+        return Known(names, tuple(map(tuple, points)), tuple(losses))
+
+    def _runs_before(self, names: tuple[str, ...]) -> tuple[list, list]:
+        """(points, losses) of earlier descents, each scaled to the best one's end.
+
+        Other choices shift E; where its numbers are good changes less.
+        """
+        rows: list[tuple[float, list[float]]] = []
+        descents = [
+            trial.info["descent"]
+            for trial in self.oracle.trials.values()
+            if trial.status in (TrialStatus.COMPLETED, TrialStatus.PRUNED)
+            and set(trial.info.get("descent", {}).get("values", ())) == set(names)
+        ]
+        lowest = min((d["loss"] for d in descents if d["loss"]), default=1.0)
+        for descent in descents:
+            history = descent["history"]
+            for i, loss in enumerate(history["val_loss"]):
+                if loss is not None and descent["loss"]:
+                    point = [history[name][i] for name in names]
+                    rows.append((loss * lowest / descent["loss"], point))
+        rows = sorted(rows)[:MOST_KNOWN]
+        return [point for _, point in rows], [loss for loss, _ in rows]
 
     def _measured(self, hp: HyperParameters, found: Reach) -> HyperParameters:
         """The point with the numbers inside the loss at their defaults.
