@@ -141,10 +141,19 @@ def test_hopeless_trials_are_pruned(tmp_path):
             return len(trial.intermediate_values) == 2
 
     args, kwargs = training()
-    found = tuner(tmp_path, pruner=Always(), max_trials=1)
+    known = hg.HyperParameters()
+    known.Float("learning_rate", 1e-3, 1.0, sampling="log")
+    found = tuner(
+        *(tmp_path, build_model),
+        pruner=Always(),
+        max_trials=1,
+        hyperparameters=known,
+        tune_new_entries=False,
+    )
     found.search(*args, **kwargs, verbose=0)
     trial = found.oracle.get_trial("0000")
     assert trial.status == "PRUNED" and trial.score is None
+    assert trial.hyperparameters["units"] == 2  # what its model asked for besides
     assert len(trial.info["descent"]["history"]["val_loss"]) == 2
     assert found.get_best_models() == []
 

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import keras
@@ -761,6 +763,30 @@ def test_workers_of_a_script_share_a_search_and_survive_each_other(tmp_path):
     cores = {line.split()[2] for line in run.stdout.splitlines() if "ran" in line}
     assert cores == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
     assert "best" in run.stdout
+
+
+def test_a_worker_waits_for_a_space_that_another_one_is_finding(tmp_path):
+    begun = threading.Event()
+
+    class Finding(hg.RandomSearch):
+        def run_trial(self, trial, *args, **kwargs):
+            begun.set()
+            time.sleep(0.5)
+            done.append((self, trial.trial_id))
+            return trial.hyperparameters.Float("x", 0.0, 1.0)
+
+    done = []
+    first, second = (
+        Finding(max_trials=4, directory=tmp_path, project_name="p", seed=0)
+        for _ in range(2)
+    )
+    thread = threading.Thread(target=first.search, kwargs={"verbose": 0})
+    thread.start()
+    begun.wait()
+    second.search(verbose=0)  # nothing is known to differ yet
+    thread.join()
+    assert sorted(number for _, number in done) == [f"000{i}" for i in range(4)]
+    assert {worker for worker, _ in done} == {first, second}
 
 
 def test_what_cannot_be_sent_to_workers_is_named(tmp_path):

@@ -187,8 +187,10 @@ class GradientTuner(Tuner):
         report = Report(self.oracle.store, trial, folder if self._is_shared else None)
         options["callbacks"] = [*options.get("callbacks", ()), report]
         keras.backend.clear_session()
+        here = self._measured(trial.hyperparameters, found)
         with seeded_execution(trial, 0):
-            model = self._build(self._measured(trial.hyperparameters, found))
+            model = self._build(here)
+        trial.hyperparameters.merge(here, overwrite=False)  # what the model asked for
         result = tune(
             model,
             **{"verbose": 0, **options},

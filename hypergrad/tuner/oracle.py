@@ -60,7 +60,7 @@ class Oracle:
         self.seed = seed
         self.max_retries_per_trial = max_retries_per_trial
         self.max_consecutive_failed_trials = max_consecutive_failed_trials
-        self._exhausted = False
+        self._exhausted: list[str] | None = None  # the entries when it was
 
     # The space
 
@@ -96,6 +96,9 @@ class Oracle:
             )
         self.store.keep(SPACE, self.hyperparameters.get_config())
 
+    def _entries(self) -> list[str]:
+        return [repr((e, e.conditions)) for e in self.hyperparameters.space]
+
     # Trials
 
     def create_trial(self) -> Trial | None:
@@ -109,7 +112,8 @@ class Oracle:
             known = self.store.chains()
             states = [chain[-1].state.name for chain in known]
             full = self.max_trials is not None and len(known) >= self.max_trials
-            if "WAITING" not in states and (full or self._exhausted):
+            exhausted = self._exhausted == self._entries()  # it may grow
+            if "WAITING" not in states and (full or exhausted):
                 if "RUNNING" not in states:
                     return None
                 time.sleep(POLL)
@@ -134,7 +138,7 @@ class Oracle:
             index = sum(not c[0].user_attrs.get(ENQUEUED) for c in known[:number])
             values = self._values(row, index)
             if values is None:
-                self._exhausted = True
+                self._exhausted = self._entries()
                 self.store.leave_out(row)
                 return None
         seed = attributes.get("seed", _seed_of(self.seed, number))
@@ -232,6 +236,7 @@ class Oracle:
             trial.failures += 1
             if trial.failures > self.max_retries_per_trial:
                 trial.status = TrialStatus.FAILED
+        self.share_space()  # before another worker sees that nobody is at it
         row = self._row(trial)
         self.store.annotate(
             row,
