@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--sampler", default="Random")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a trial")
+    parser.add_argument("--seconds", type=float, default=9.0, help="of a trial")
     parser.add_argument("--postgres", action="store_true")
     given = parser.parse_args()
     rng = random.Random(given.seed)
