@@ -135,6 +135,56 @@ def test_a_broken_off_descent_goes_on(searched, tmp_path):
     assert trials["0000"].score == whole.score
 
 
+class Epochs(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        HEARD.append((epoch, logs["val_loss"]))
+
+
+HEARD = []
+
+
+def test_the_run_that_was_tuned_is_the_one_that_is_scored(tmp_path):
+    args, kwargs = training()
+    HEARD.clear()
+    found = tuner(tmp_path, max_trials=1)
+    found.search(*args, **kwargs, callbacks=[Epochs()], verbose=0)
+    (trial,) = found.oracle.trials.values()
+    assert [epoch for epoch, _ in HEARD] == [0, 1, 2]
+    losses = [loss for _, loss in HEARD]
+    assert losses[-1] == pytest.approx(trial.info["descent"]["loss"], rel=1e-6)
+    assert trial.score == min(losses)
+    (model,) = found.get_best_models()
+    again = model.evaluate(*kwargs["validation_data"], verbose=0, return_dict=True)
+    assert again["loss"] == pytest.approx(trial.score, rel=1e-5)
+
+
+@pytest.mark.parametrize("why", ["training metric", "batches", "rates that change"])
+def test_another_training_is_scored_where_that_run_cannot_be_watched(tmp_path, why):
+    class Watching(hg.GradientTuner):
+        def on_batch_end(self, trial, model, batch, logs):
+            HEARD.append(batch)
+
+    args, kwargs = training()
+    HEARD.clear()
+    kind, objective, callbacks = {
+        "training metric": (hg.GradientTuner, "accuracy", []),
+        "batches": (Watching, "val_loss", []),
+        "rates that change": (
+            *(hg.GradientTuner, "val_loss"),
+            [keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 * rate)],
+        ),
+    }[why]
+    found = kind(
+        *(build_model, objective, 1),
+        **{"budget": 3, "seed": 1, "directory": tmp_path, "project_name": "p"},
+    )
+    found.search(*args, **kwargs, callbacks=callbacks, verbose=0)
+    (trial,) = found.oracle.trials.values()
+    assert trial.status == "COMPLETED"
+    assert trial.metrics.exists("accuracy")  # as `fit` reports it
+    assert bool(HEARD) == (why == "batches")
+
+
 def test_hopeless_trials_are_pruned(tmp_path):
     class Always:
         def prune(self, study, trial):

@@ -14,6 +14,7 @@ from hypergrad._tune import tune
 from hypergrad.callbacks.callback import Callback, Logs
 from hypergrad.outer import Budget
 from hypergrad.outer.bayesian import BayesianScreening, Known
+from hypergrad.outer.final_training import FinalTraining
 from hypergrad.outer.study import INTERRUPTED
 from hypergrad.tuner.descent_options import descent_options
 from hypergrad.tuner.distributions import parameter_names
@@ -23,7 +24,7 @@ from hypergrad.tuner.measure import Measured, measure
 from hypergrad.tuner.project import trial_folder
 from hypergrad.tuner.pruning import BehindTheBest
 from hypergrad.tuner.reach import Reach, reach
-from hypergrad.tuner.scoring import seeded_execution
+from hypergrad.tuner.scoring import keep_build_config, seeded_execution
 from hypergrad.tuner.states import packed, unpack
 from hypergrad.tuner.storage import optuna_or_error
 from hypergrad.tuner.store import Store
@@ -44,8 +45,10 @@ class GradientTuner(Tuner):
     ``hp.Float``, and what differs between the models decides (`search_space_summary`
     shows it). A trial takes choices from the sampler, starts from the tuned numbers of
     the best trial so far, tunes them by `hypergrad.tune` on the validation loss, and is
-    scored by the objective after a fresh training with them. Where numbers inside the
-    loss are tuned, ``val_loss`` is the loss with these at their defaults.
+    scored by the objective along the training that was tuned, gone through once more
+    (another one by ``fit``, where the descent does not know the objective, or callbacks
+    would change it). Where numbers inside the loss are tuned, ``val_loss`` is the loss
+    with these at their defaults.
 
     With a ``fit`` or ``run_trial`` of one's own nothing is descended, since what it
     trains is not known; the summary says so.
@@ -151,7 +154,52 @@ class GradientTuner(Tuner):
             self._take_over(trial, result, time.monotonic() - began)
             if trial.status == TrialStatus.PRUNED:
                 return None
+            if self._can_be_gone_through(result, found, kwargs):
+                first = self._gone_through(trial, result, kwargs)
+                others = range(1, self.executions_per_trial)
+                rest = [self._execute(trial, i, args, dict(kwargs)) for i in others]
+                return [first, *rest]
         return super().run_trial(trial, *args, **kwargs)
+
+    def _can_be_gone_through(
+        self, result: Any, found: Reach, kwargs: Mapping[str, Any]
+    ) -> bool:
+        """Whether the best run of a descent can be scored instead of another training.
+
+        Not where somebody looks at single batches, where the objective is of the
+        training data, or where Keras' ``val_loss`` has penalties that E has not.
+        """
+        problem = result.origin.problem
+        if problem.average > 1 or not result.status:
+            return False
+        watched = (type(self).on_batch_begin, type(self).on_batch_end)
+        if watched != (Tuner.on_batch_begin, Tuner.on_batch_end):
+            return False
+        known = {f"val_{name}" for name in result.metrics}
+        if found.of_the_loss or not problem.keras.model.losses:
+            known.add("val_loss")
+        if not {part.name for part in self.objective.parts} <= known:
+            return False
+        try:
+            FinalTraining(callbacks=tuple(kwargs.get("callbacks") or ())).check(problem)
+        except ValueError:
+            return False
+        return True
+
+    def _gone_through(
+        self, trial: Trial, result: Any, kwargs: Mapping[str, Any]
+    ) -> keras.callbacks.History:
+        """The training that the descent ended with, once more, as ``fit`` tells of it.
+
+        The same weights, batches and noise: what is scored is what was tuned.
+        """
+        history = keras.callbacks.History()
+        callbacks = self._callbacks(trial, 0, kwargs.get("callbacks"))
+        problem = result.origin.problem
+        final = FinalTraining(callbacks=(*callbacks, history))
+        final.run(problem.sample(0), problem.values(result.values))
+        keep_build_config(history.model, trial_folder(self._project, trial.trial_id))
+        return history
 
     def wants_more(self) -> bool:
         return self.remaining_runs >= 1.0 + self.executions_per_trial

@@ -268,10 +268,7 @@ class Tuner:
     def _execute(self, trial: Trial, number: int, args: tuple, kwargs: dict) -> Any:
         """One training of a trial."""
         folder = trial_folder(self._project, trial.trial_id)
-        if number == 0:
-            self._best_epoch = SaveBestEpoch(self.objective, folder / WEIGHTS)
-        callbacks = copied_callbacks(kwargs.pop("callbacks", None))
-        callbacks += [TellTuner(self, trial), self._best_epoch]
+        callbacks = self._callbacks(trial, number, kwargs.pop("callbacks", None))
         keras.backend.clear_session()
         with seeded_execution(trial, number):
             model = self._build(trial.hyperparameters)
@@ -282,6 +279,13 @@ class Tuner:
         if not (folder / WEIGHTS).exists():  # a `fit` that called no callbacks
             model.save_weights(folder / WEIGHTS)
         return results
+
+    def _callbacks(self, trial: Trial, number: int, given: Any) -> list:
+        """Those of the user, copied, and the tuner's own."""
+        if number == 0:
+            folder = trial_folder(self._project, trial.trial_id)
+            self._best_epoch = SaveBestEpoch(self.objective, folder / WEIGHTS)
+        return [*copied_callbacks(given), TellTuner(self, trial), self._best_epoch]
 
     def _build(self, hp: HyperParameters) -> Any:
         model = checked_model(self.hypermodel, hp, self.max_model_size)
